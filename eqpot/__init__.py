@@ -1,0 +1,52 @@
+"""eqpot: equivariant interatomic potentials with honest uncertainty.
+
+    import eqpot
+
+    data = eqpot.read("train.extxyz")
+    potential = eqpot.fit({"ensemble": {"members": 4}}, data)
+    result = potential.predict(atoms)          # energy, forces, stress, energy_std, forces_std
+    run = eqpot.simulate(potential, atoms, eqpot.NVT(temperature_K=300), n_steps=1000)
+
+Units: eV, Å, amu, e, K; time in fs, pressure in GPa at the door. Nothing heavy is imported until it is used.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0.dev0"
+
+_HOME = {
+    "Dataset": "eqpot.data",
+    "read": "eqpot.data",
+    "write": "eqpot.data",
+    "Structure": "eqpot.graph",
+    "Potential": "eqpot.potential",
+    "FitConfig": "eqpot.training",
+    "fit": "eqpot.training",
+    "evaluate": "eqpot.training",
+    "NVE": "eqpot.md",
+    "NVT": "eqpot.md",
+    "Langevin": "eqpot.md",
+    "simulate": "eqpot.md",
+    "EqpotError": "eqpot.core.errors",
+}
+
+__all__ = [*sorted(_HOME)]
+
+if TYPE_CHECKING:
+    from eqpot.core.errors import EqpotError
+    from eqpot.data import Dataset, read, write
+    from eqpot.graph import Structure
+    from eqpot.md import NVE, NVT, Langevin, simulate
+    from eqpot.potential import Potential
+    from eqpot.training import FitConfig, evaluate, fit
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOME:
+        return getattr(import_module(_HOME[name]), name)
+    raise AttributeError(f"module 'eqpot' has no attribute '{name}'")
+
+
+def __dir__() -> list[str]:
+    return __all__
