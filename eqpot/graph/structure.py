@@ -1,0 +1,200 @@
+"""One configuration of atoms, and what is known about it.
+
+`Structure` is the input of every model; `Labels` is what an oracle said; `Frame` holds both with their
+origin. Three types, so that a label can never leak into an input. All are float64 records on the host.
+"""
+
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+
+from eqpot.core.elements import MAX_ATOMIC_NUMBER, symbol
+from eqpot.core.errors import DataError, StructureError
+
+MAX_COORDINATE = 1e7
+"""Largest coordinate accepted [Å]; beyond it float64 differences lose the digits that a force needs."""
+MIN_VOLUME_PER_ATOM = 1e-3
+"""Smallest volume per atom accepted in a fully periodic cell [Å³]."""
+
+
+@dataclass(frozen=True, eq=False)
+class Structure:
+    """Atoms in space.
+
+    Attributes:
+        numbers: atomic numbers, [atoms].
+        positions: Cartesian coordinates [Å], [atoms, 3].
+        cell: rows are lattice vectors [Å], [3, 3]; rows of non-periodic directions are ignored.
+        pbc: periodicity along each lattice vector, [3]; the only authority on it.
+    """
+
+    numbers: np.ndarray
+    positions: np.ndarray
+    cell: np.ndarray = field(default_factory=lambda: np.zeros((3, 3)))
+    pbc: np.ndarray = field(default_factory=lambda: np.zeros(3, bool))
+
+    def __post_init__(self) -> None:
+        copies = {
+            "numbers": np.array(self.numbers, np.int64),
+            "positions": np.array(self.positions, np.float64).reshape(-1, 3),
+            "cell": np.array(self.cell, np.float64).reshape(3, 3),
+            "pbc": np.array(np.broadcast_to(self.pbc, 3), bool),
+        }
+        for name, value in copies.items():
+            value.flags.writeable = False
+            object.__setattr__(self, name, value)
+        if len(self.numbers) != len(self.positions):
+            raise StructureError(f"found {len(self.numbers)} atomic numbers and {len(self.positions)} positions; expected as many of each")
+
+    def __len__(self) -> int:
+        return len(self.numbers)
+
+    @property
+    def formula(self) -> str:
+        """Hill-like formula, alphabetical: 'C2H6O'."""
+        numbers, counts = np.unique(self.numbers, return_counts=True)
+        pairs = sorted(zip(map(symbol, numbers), counts, strict=True))
+        return "".join(f"{s}{n if n > 1 else ''}" for s, n in pairs)
+
+    @property
+    def volume(self) -> float:
+        """Volume of the cell [Å³]; only meaningful when all directions are periodic."""
+        return float(abs(np.linalg.det(self.cell)))
+
+    @classmethod
+    def from_atoms(cls, atoms: Any) -> "Structure":
+        """Copy the geometry of an `ase.Atoms` (or return a Structure as it is)."""
+        if isinstance(atoms, cls):
+            return atoms
+        if not hasattr(atoms, "get_positions") or not hasattr(atoms, "get_atomic_numbers"):
+            raise StructureError(f"expected ase.Atoms or eqpot.Structure, found {type(atoms).__name__}")
+        return cls(atoms.get_atomic_numbers(), atoms.get_positions(), np.asarray(atoms.get_cell()), np.asarray(atoms.get_pbc()))
+
+    def to_atoms(self) -> Any:
+        """The structure as a new `ase.Atoms`."""
+        from ase import Atoms
+
+        return Atoms(numbers=self.numbers, positions=self.positions, cell=self.cell, pbc=self.pbc)
+
+    def check(self) -> "Structure":
+        """Return self, or raise if no energy can be meant by this structure.
+
+        Overlapping atoms are found by the neighbour list (`graph.neighbors`), which has the images.
+
+        Raises:
+            StructureError: no atoms, non-finite or absurd coordinates, an atomic number outside 1–118,
+                a cell that is singular in its periodic directions.
+        """
+        if len(self) == 0:
+            raise StructureError("no atoms: expected at least one")
+        bad = np.flatnonzero(~np.isfinite(self.positions).all(1))
+        if len(bad):
+            raise StructureError(f"atom {bad[0]}: position {self.positions[bad[0]]} is not finite")
+        far = np.flatnonzero((np.abs(self.positions) > MAX_COORDINATE).any(1))
+        if len(far):
+            raise StructureError(f"atom {far[0]}: position {self.positions[far[0]]} is beyond {MAX_COORDINATE:g} Å; are the units right?")
+        wrong = np.flatnonzero((self.numbers < 1) | (self.numbers > MAX_ATOMIC_NUMBER))
+        if len(wrong):
+            raise StructureError(f"atom {wrong[0]}: atomic number {self.numbers[wrong[0]]} is no element; expected 1 to {MAX_ATOMIC_NUMBER}")
+        self._check_cell()
+        return self
+
+    def _check_cell(self) -> None:
+        vectors = self.cell[self.pbc]
+        if not len(vectors):
+            return
+        if not np.isfinite(vectors).all():
+            raise StructureError(f"the cell {self.cell.tolist()} is not finite")
+        lengths = np.linalg.norm(vectors, axis=1)
+        gram = vectors @ vectors.T
+        extent = np.sqrt(max(np.linalg.det(gram), 0.0))
+        if (lengths < 1e-3).any() or extent < 1e-6 * np.prod(lengths):
+            raise StructureError(
+                f"periodic along {self.pbc.tolist()} but the cell {self.cell.tolist()} is singular there; "
+                "give independent lattice vectors or set pbc to False"
+            )
+        if self.pbc.all() and self.volume / len(self) < MIN_VOLUME_PER_ATOM:
+            raise StructureError(f"volume per atom is {self.volume / len(self):.2g} Å³, below {MIN_VOLUME_PER_ATOM:g}; are the units right?")
+
+
+@dataclass(frozen=True, eq=False)
+class Labels:
+    """What an oracle said about a structure; `None` means that it did not say.
+
+    Attributes:
+        energy: total energy [eV].
+        forces: −∂E/∂r [eV/Å], [atoms, 3].
+        stress: (1/V) ∂E/∂ε [eV/Å³], symmetric [3, 3], positive under tension (ASE's sign).
+        charges: atomic partial charges [e], [atoms].
+        dipole: dipole moment [e·Å], [3].
+        total_charge: charge of the whole system [e].
+    """
+
+    energy: float | None = None
+    forces: np.ndarray | None = None
+    stress: np.ndarray | None = None
+    charges: np.ndarray | None = None
+    dipole: np.ndarray | None = None
+    total_charge: float | None = None
+
+    @property
+    def known(self) -> tuple[str, ...]:
+        """Names of the labels that are present."""
+        return tuple(n for n in ("energy", "forces", "stress", "charges", "dipole", "total_charge") if getattr(self, n) is not None)
+
+    def check(self, n_atoms: int) -> "Labels":
+        """Return self, or raise if a label has the wrong shape or is not finite.
+
+        Raises:
+            DataError: naming the label, what was found and what was expected.
+        """
+        shapes = {"energy": (), "forces": (n_atoms, 3), "stress": (3, 3), "charges": (n_atoms,), "dipole": (3,), "total_charge": ()}
+        for name in self.known:
+            value = np.asarray(getattr(self, name))
+            if value.dtype.kind not in "fiu":
+                raise DataError(f"{name}: found {value.dtype.name} {value!r:.60}, expected a number")
+            if value.shape != shapes[name]:
+                raise DataError(f"{name}: found shape {value.shape}, expected {shapes[name]} for {n_atoms} atoms")
+            if not np.isfinite(value).all():
+                where = np.argwhere(~np.isfinite(value))[0]
+                place = f" at atom {where[0]}" if name in ("forces", "charges") else ""
+                raise DataError(f"{name}: found {value[tuple(where)]}{place}, expected finite numbers; mend the label or remove the frame")
+        if self.stress is not None and not np.allclose(self.stress, np.transpose(self.stress), atol=1e-6):
+            raise DataError("stress: the 3×3 matrix is not symmetric to 1e-6 eV/Å³; is it the virial of another code, or in another order?")
+        return self
+
+
+@dataclass(frozen=True, eq=False)
+class Frame:
+    """A structure, its labels, and where they come from.
+
+    Attributes:
+        structure: the input.
+        labels: what is known about it.
+        origin: for messages, such as 'train.extxyz:frame 12'.
+        group: name of the kind of frame (extxyz key `config_type`), for errors by group.
+        weight: relative weight in the loss.
+    """
+
+    structure: Structure
+    labels: Labels = field(default_factory=Labels)
+    origin: str = ""
+    group: str = "default"
+    weight: float = 1.0
+
+    def __len__(self) -> int:
+        return len(self.structure)
+
+    def check(self) -> "Frame":
+        """Return self, or raise with the frame's origin in front of the reason."""
+        try:
+            self.structure.check()
+            self.labels.check(len(self.structure))
+        except (StructureError, DataError) as error:
+            raise type(error)(f"{self.origin}: {error}" if self.origin else str(error)) from None
+        return self
+
+    def replace(self, **changes: Any) -> "Frame":
+        """A copy with some fields replaced."""
+        return replace(self, **changes)
