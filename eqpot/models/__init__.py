@@ -1,0 +1,18 @@
+"""Energy models: a graph in, one energy per atom out."""
+
+from flax import nnx
+
+from eqpot.models.base import AtomOutputs, EnergyModel, Normalization
+from eqpot.models.config import EquivariantConfig
+from eqpot.models.equivariant import Equivariant
+
+ModelConfig = EquivariantConfig
+"""Union of the configurations of all models, told apart by `kind`."""
+
+
+def build_model(config: ModelConfig, n_species: int, normalization: Normalization, seed: int) -> EnergyModel:
+    """The model of a configuration with parameters drawn from `seed`."""
+    return Equivariant(config, n_species, normalization, rngs=nnx.Rngs(params=seed))
+
+
+__all__ = ["AtomOutputs", "EnergyModel", "Equivariant", "EquivariantConfig", "ModelConfig", "Normalization", "build_model"]

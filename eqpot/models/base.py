@@ -1,0 +1,61 @@
+"""What an energy model must answer.
+
+A model maps a `Graph` to one energy per atom. It is a pure function of its parameters and the graph: it differentiates nothing, knows no
+data, files, units other than eV and Å, and no ensemble. `eqpot.potential` differentiates the sum of its energies; a model is therefore
+built only from operations with finite derivatives, also for masked slots and atoms.
+
+To be accepted, a model passes `eqpot.testing.checks.check_model`: invariances, smoothness at the cutoff, locality, padding.
+"""
+
+from abc import abstractmethod
+from dataclasses import dataclass
+
+from flax import nnx
+from jaxtyping import Array, Float
+
+from eqpot.core.tree import record
+from eqpot.graph import Graph
+
+
+@record
+class AtomOutputs:
+    """Per-atom results of a model; padding atoms hold zeros.
+
+    Attributes:
+        energy: energy without the reference energies of the elements [eV].
+        features: invariant descriptors, for novelty and selection; their last axis is the channel.
+    """
+
+    energy: Float[Array, " N"]
+    features: Float[Array, "N F"]
+
+
+@dataclass(frozen=True)
+class Normalization:
+    """What a model knows of its data beforehand, so that its parameters can start at unit scale.
+
+    Attributes:
+        average_neighbors: mean number of neighbours within the cutoff.
+        scale: size of the energies that the network has to learn [eV], by default the RMS force component times 1 Å.
+        shift: energy of an atom in its usual surroundings relative to its reference energy [eV], one per element.
+    """
+
+    average_neighbors: float = 10.0
+    scale: float = 1.0
+    shift: tuple[float, ...] = ()
+
+
+class EnergyModel(nnx.Module):
+    """Interface of all energy models.
+
+    Attributes:
+        cutoff: radius of the neighbour table that the model needs [Å].
+        receptive_field: distance beyond which atoms cannot influence each other's energy [Å].
+    """
+
+    cutoff: float
+    receptive_field: float
+
+    @abstractmethod
+    def __call__(self, graph: Graph) -> AtomOutputs:
+        """Energies of the atoms."""

@@ -1,0 +1,61 @@
+"""Configuration of the models: what a user may choose, with the ranges in which it makes sense."""
+
+from typing import Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from eqpot.core.config import Config
+from eqpot.core.errors import ConfigError
+
+
+def parse_hidden(text: str) -> tuple[int, int]:
+    """Channels and largest degree of irreps such as '64x0e + 64x1o + 64x2e'.
+
+    Raises:
+        ConfigError: unless the degrees run from 0 without a gap, with natural parity and the same multiplicity, which the kernels need.
+    """
+    terms = [t.strip().split("x") for t in text.split("+")]
+    if any(len(t) != 2 or not t[0].strip().isdigit() for t in terms):
+        raise ConfigError(f"hidden: found '{text}', expected irreps such as '64x0e + 64x1o'")
+    expected = [f"{l}{'eo'[l % 2]}" for l in range(len(terms))]
+    if [t[1].strip() for t in terms] != expected or len({t[0].strip() for t in terms}) != 1 or int(terms[0][0]) < 1:
+        raise ConfigError(f"hidden: found '{text}', expected equal multiplicities of {' + '.join(expected)} (natural parity, no gap)")
+    return int(terms[0][0]), len(terms) - 1
+
+
+class EquivariantConfig(Config):
+    """SE(3)-equivariant message passing; the defaults are a mid-sized model of the MACE kind."""
+
+    kind: Literal["equivariant"] = "equivariant"
+    cutoff: float = Field(5.0, gt=0.5, le=20.0, description="radius of a message [Å]")
+    hidden: str = Field("64x0e + 64x1o", description="features between layers, equal multiplicities: '64x0e + 64x1o'")
+    l_max: int = Field(3, ge=0, le=6, description="largest degree of the spherical harmonics of an edge")
+    n_layers: int = Field(2, ge=1, le=6, description="message passing layers; the range is n_layers × cutoff")
+    update: Literal["contraction", "gate"] = Field("contraction", description="'contraction' (MACE kind) or 'gate' (NequIP kind)")
+    correlation: int = Field(3, ge=1, le=3, description="factors in the symmetric contraction; body order minus one")
+    n_radial: int = Field(8, ge=1, le=64, description="Bessel functions")
+    envelope_order: int = Field(5, ge=3, le=12, description="order of the polynomial envelope")
+    radial_hidden: tuple[int, ...] = Field((64, 64), description="hidden widths of the radial network")
+    readout_hidden: int = Field(16, ge=1, description="hidden width of the last readout")
+
+    @field_validator("hidden")
+    @classmethod
+    def _hidden_is_supported(cls, text: str) -> str:
+        parse_hidden(text)
+        return text
+
+    @model_validator(mode="after")
+    def _gate_has_no_product(self) -> "EquivariantConfig":
+        if self.update == "gate" and self.correlation != 1:
+            raise ConfigError(f"update 'gate' makes no products: found correlation {self.correlation}, expected 1")
+        return self
+
+    @property
+    def channels(self) -> int:
+        """Multiplicity of every degree."""
+        return parse_hidden(self.hidden)[0]
+
+    @property
+    def hidden_l_max(self) -> int:
+        """Largest degree of the features between layers."""
+        return parse_hidden(self.hidden)[1]

@@ -1,0 +1,91 @@
+"""SE(3)-equivariant message passing.
+
+A layer is: linear → edge convolution → update, with a self-connection per element. With the symmetric contraction as update this is MACE
+(Batatia et al., arXiv:2206.07697); with a gate it is NequIP (Batzner et al., Nat. Commun. 13, 2453 (2022)).
+"""
+
+import jax.numpy as jnp
+from flax import nnx
+from jaxtyping import Array, Float
+
+from eqpot.basis import bessel, polynomial_envelope
+from eqpot.core.numerics import safe_norm
+from eqpot.graph import Graph
+from eqpot.models.base import AtomOutputs, EnergyModel, Normalization
+from eqpot.models.config import EquivariantConfig
+from eqpot.nn import MLP, ContractionUpdate, Convolution, Features, GateUpdate, Linear, SpeciesLinear
+
+
+class Layer(nnx.Module):
+    """One interaction: features up to degree `l_in` of the neighbours in, new features of the atom up to `l_out` out."""
+
+    def __init__(self, config: EquivariantConfig, l_in: int, l_out: int, n_species: int, average_neighbors: float, *, rngs: nnx.Rngs) -> None:
+        channels, many_body = config.channels, config.update == "contraction"
+        l_message = config.l_max if many_body else l_out
+        radial_sizes = (config.n_radial, *config.radial_hidden)
+        self.linear = Linear(l_in + 1, channels, channels, rngs=rngs)
+        self.convolution = Convolution(l_in, config.l_max, l_message, channels, radial_sizes, average_neighbors, rngs=rngs)
+        if many_body:
+            self.update = ContractionUpdate(l_message, l_out, channels, n_species, config.correlation, rngs=rngs)
+        else:
+            self.update = GateUpdate(l_out, channels, n_species, rngs=rngs)
+
+    def __call__(self, features: Features, kept: Features, graph: Graph, harmonics: Array, radial_basis: Array) -> Features:
+        message = self.convolution(self.linear(features), graph.neighbors, harmonics, radial_basis)
+        return self.update(message, kept, graph.species)
+
+
+class Equivariant(EnergyModel):
+    """The network of `EquivariantConfig`.
+
+    Args:
+        config: architecture.
+        n_species: number of elements that `Graph.species` counts.
+        normalization: statistics of the data; `shift` has one value per element.
+        rngs: source of the initial parameters.
+    """
+
+    def __init__(self, config: EquivariantConfig, n_species: int, normalization: Normalization, *, rngs: nnx.Rngs) -> None:
+        self.config, self.normalization = config, normalization
+        self.cutoff, self.receptive_field = config.cutoff, config.cutoff * config.n_layers
+        channels, last = config.channels, config.n_layers - 1
+        self.embedding = SpeciesLinear(1, n_species, 1, channels, rngs=rngs)
+        degrees = [0, *[config.hidden_l_max] * last, 0]  # scalars enter the first layer and leave the last
+        args = (n_species, normalization.average_neighbors)
+        self.layers = nnx.List([Layer(config, degrees[t], degrees[t + 1], *args, rngs=rngs) for t in range(config.n_layers)])
+        # The first layer keeps nothing: an atom without neighbours then has no features and exactly its reference energy.
+        self.self_connections = nnx.List(
+            [SpeciesLinear(min(degrees[t : t + 2]) + 1, n_species, channels, channels, rngs=rngs) for t in range(1, config.n_layers)]
+        )
+        self.readouts = nnx.List([MLP((channels, 1), rngs=rngs) for _ in range(last)])
+        self.readouts.append(MLP((channels, config.readout_hidden, 1), rngs=rngs))
+
+    def __call__(self, graph: Graph) -> AtomOutputs:
+        harmonics, radial_basis, bound = self.describe_edges(graph)
+        features = self.embedding((jnp.ones((1, *graph.species.shape, 1), harmonics.dtype),), graph.species)
+        energy, scalars = jnp.zeros_like(bound), []
+        for t, (layer, readout) in enumerate(zip(self.layers, self.readouts, strict=True)):
+            kept = self.self_connections[t - 1](features, graph.species) if t else ()
+            features = layer(features, kept, graph, harmonics, radial_basis)
+            scalars.append(features[0][0])
+            energy = energy + readout(scalars[-1])[:, 0]
+        energy = energy * self.normalization.scale + self._shift(graph) * bound
+        return AtomOutputs(jnp.where(graph.atom_mask, energy, 0), jnp.concatenate(scalars, -1))
+
+    def describe_edges(self, graph: Graph) -> tuple[Float[Array, "N M S"], Float[Array, "N M B"], Float[Array, " N"]]:
+        """Geometry shared by all layers and members: Y_lm(r̂), Bessel × envelope, and how bound each atom is (0 alone, 1 in company).
+
+        A masked slot gets a vector of length r_c, where the envelope is zero with its derivatives.
+        """
+        import e3nn_jax as e3nn
+
+        config, mask = self.config, graph.edge_mask
+        vectors = jnp.where(mask[..., None], graph.edge_vectors(), jnp.asarray([config.cutoff, 0, 0], graph.positions.dtype))
+        distance = safe_norm(vectors, mask, fill=config.cutoff)
+        harmonics = e3nn.spherical_harmonics(e3nn.s2_irreps(config.l_max), vectors / distance[..., None], False, normalization="component")
+        envelope = polynomial_envelope(distance, config.cutoff, config.envelope_order)
+        radial_basis = bessel(distance, config.cutoff, config.n_radial) * envelope[..., None]
+        return harmonics.array, radial_basis, jnp.tanh(jnp.sum(envelope, -1) * 2)
+
+    def _shift(self, graph: Graph) -> Float[Array, " N"]:
+        return jnp.asarray(self.normalization.shift, graph.positions.dtype)[graph.species]

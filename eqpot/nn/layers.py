@@ -1,0 +1,85 @@
+"""Channel-wise layers on equivariant features.
+
+Features are tuples over the degree l of arrays [2l+1, atoms, channels] ("planes"): a component is one contiguous matrix, so mixing
+channels is one large matrix product, and products of components are elementwise over long rows. All layers are without bias: an atom
+with no neighbours keeps features of exactly zero beyond its embedding, which makes its energy exactly its reference energy.
+"""
+
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jaxtyping import Array, Float, Int
+
+Features = tuple[Float[Array, "_ N C"], ...]
+"""Degree l at index l; component, atom, channel."""
+
+SILU_GAIN = 1.6765324703310907
+"""1/√⟨silu(x)²⟩ for standard normal x: keeps the second moment of a hidden layer at one."""
+
+
+def normal_param(rngs: nnx.Rngs, *shape: int, scale: float = 1.0) -> nnx.Param:
+    """A parameter drawn from a normal distribution of the given width."""
+    return nnx.Param(scale * jax.random.normal(rngs.params(), shape, jnp.float32))
+
+
+def scaled_silu(x: Float[Array, "*n"]) -> Float[Array, "*n"]:
+    """silu with unit second moment under a standard normal argument; zero at zero."""
+    return jax.nn.silu(x) * jnp.asarray(SILU_GAIN, x.dtype)
+
+
+class Linear(nnx.Module):
+    """y_l = x_l W_l for each degree l: mixes channels, never components."""
+
+    def __init__(self, n_degrees: int, fan_in: int, fan_out: int, *, rngs: nnx.Rngs) -> None:
+        self.weights = nnx.List([normal_param(rngs, fan_in, fan_out, scale=fan_in**-0.5) for _ in range(n_degrees)])
+
+    def __call__(self, features: Features) -> Features:
+        return tuple(jnp.matmul(x, w[...]) for x, w in zip(features, self.weights, strict=False))
+
+
+class SpeciesLinear(nnx.Module):
+    """y_l = x_l W_l[species]: a linear layer with its own weights for each element (the self-connection)."""
+
+    def __init__(self, n_degrees: int, n_species: int, fan_in: int, fan_out: int, *, rngs: nnx.Rngs) -> None:
+        scale = fan_in**-0.5
+        self.weights = nnx.List([normal_param(rngs, n_species, fan_in, fan_out, scale=scale) for _ in range(n_degrees)])
+        self.n_species = n_species
+
+    def __call__(self, features: Features, species: Int[Array, " N"]) -> Features:
+        """One product per element, masked: with few elements this is far cheaper than gathering a matrix per atom."""
+
+        def mix(x: Array, weight: Array) -> Array:
+            masks = species == jnp.arange(self.n_species, dtype=species.dtype)[:, None]
+            return sum(jnp.matmul(jnp.where(m[None, :, None], x, 0), w) for m, w in zip(masks, weight, strict=True))  # type: ignore[return-value]
+
+        return tuple(mix(x, w[...]) for x, w in zip(features, self.weights, strict=False))
+
+
+class MLP(nnx.Module):
+    """Fully connected network without biases: x → silu(x W₁) → … → x Wₙ."""
+
+    def __init__(self, sizes: Sequence[int], *, rngs: nnx.Rngs) -> None:
+        pairs = zip(sizes[:-1], sizes[1:], strict=True)
+        self.weights = nnx.List([normal_param(rngs, a, b, scale=a**-0.5) for a, b in pairs])
+
+    def __call__(self, x: Float[Array, "*n _"]) -> Float[Array, "*n _"]:
+        for weight in self.weights[:-1]:
+            x = scaled_silu(jnp.matmul(x, weight[...]))
+        return jnp.matmul(x, self.weights[-1][...])
+
+
+class Gate(nnx.Module):
+    """Nonlinearity of the NequIP kind: silu on scalars; each vector and tensor channel times a gate made from the scalars.
+
+    Batzner et al., Nat. Commun. 13, 2453 (2022).
+    """
+
+    def __init__(self, l_max: int, channels: int, *, rngs: nnx.Rngs) -> None:
+        self.gates = nnx.List([normal_param(rngs, channels, channels, scale=channels**-0.5) for _ in range(l_max)])
+
+    def __call__(self, features: Features) -> Features:
+        scalars = features[0]
+        gated = tuple(x * scaled_silu(jnp.matmul(scalars, w[...])) for x, w in zip(features[1:], self.gates, strict=False))
+        return scaled_silu(scalars), *gated
