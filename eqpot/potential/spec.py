@@ -1,0 +1,60 @@
+"""A model without its parameters: a static, hashable description, and the pure functions that it defines.
+
+Flax modules live below this line; above it there is only this spec, a pytree of arrays, and plain JAX. Two equal specs compile once.
+"""
+
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from eqpot.graph import Graph
+from eqpot.models import AtomOutputs, ModelConfig, Normalization, build_model
+
+Params = Any
+"""Nested dict of arrays; with a leading member axis wherever a docstring says so."""
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    """Everything static that a model is built from.
+
+    Attributes:
+        config: architecture.
+        elements: chemical symbols, in the order of `Graph.species`.
+        normalization: statistics of the data that the model was made for.
+    """
+
+    config: ModelConfig
+    elements: tuple[str, ...]
+    normalization: Normalization
+
+    def init(self, seed: int) -> Params:
+        """Parameters of one member."""
+        model = build_model(self.config, len(self.elements), self.normalization, seed)
+        return nnx.to_pure_dict(nnx.state(model, nnx.Param))
+
+    def init_members(self, seeds: list[int]) -> Params:
+        """Parameters of an ensemble, stacked along a leading member axis."""
+        return jax.tree.map(lambda *leaves: jnp.stack(leaves), *[self.init(seed) for seed in seeds])
+
+    def shapes(self) -> Params:
+        """Shapes and dtypes of one member's parameters, without computing any."""
+        return jax.eval_shape(lambda: self.init(0))
+
+    def apply(self, params: Params, graph: Graph) -> AtomOutputs:
+        """Per-atom energies [eV] of one member."""
+        graphdef, state = _skeleton(self)
+        state = jax.tree.map(lambda x: x, state)
+        nnx.replace_by_pure_dict(state, params)
+        return nnx.merge(graphdef, state)(graph)
+
+
+@lru_cache(maxsize=64)
+def _skeleton(spec: ModelSpec) -> tuple[Any, Any]:
+    """Graph definition and abstract state of a spec."""
+    model = nnx.eval_shape(lambda: build_model(spec.config, len(spec.elements), spec.normalization, 0))
+    return nnx.split(model)
