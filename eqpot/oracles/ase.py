@@ -1,0 +1,77 @@
+"""Any ASE calculator as an oracle."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import KW_ONLY, dataclass, field
+from importlib.metadata import version
+from typing import Any
+
+import numpy as np
+
+from eqpot.core.errors import ConfigError
+from eqpot.graph.structure import Labels, Structure
+from eqpot.oracles.base import Oracle, json_settings
+
+
+@dataclass(frozen=True, eq=False)
+class ASEOracle(Oracle):
+    """Labels from an ASE calculator, built anew for every structure so that no label depends on the one before.
+
+    >>> from ase.build import bulk
+    >>> from ase.calculators.emt import EMT
+    >>> (frame,) = ASEOracle(EMT, method="EMT").label([bulk("Cu")])
+    >>> round(frame.labels.energy, 3)
+    -0.006
+
+    Attributes:
+        factory: called without arguments; returns a calculator. A function at module level can be sent to other processes.
+        method: short name of the method.
+        parameters: what the factory puts into the calculator, as JSON values. ASE cannot tell, so it is for you to say;
+            labels with other parameters belong into another data set.
+    """
+
+    factory: Callable[[], Any]
+    _: KW_ONLY
+    method: str
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if not callable(self.factory):
+            found = type(self.factory).__name__
+            raise ConfigError(f"factory: found {found}, expected a function that builds a calculator, such as the class EMT")
+        object.__setattr__(self, "parameters", json_settings(self.parameters))
+
+    @property
+    def name(self) -> str:
+        return self.method
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        return {"oracle": "ase", "version": version("ase"), "method": self.method, "parameters": self.parameters}
+
+    def compute(self, structure: Structure) -> Labels:
+        return labels_from_calculator(structure, self.factory())
+
+
+def labels_from_calculator(structure: Structure, calculator: Any) -> Labels:
+    """Run a calculator and take what it gives.
+
+    The energy is the one that the forces derive from: for metals with smeared occupations that is the free
+    energy, not ASE's default, the extrapolation to zero temperature. Stress is taken in fully periodic cells,
+    the dipole outside of them; with only some directions periodic neither has one meaning.
+    """
+    from ase.stress import voigt_6_to_full_3x3_stress
+
+    atoms = structure.to_atoms()
+    atoms.calc = calculator
+    forces = np.array(atoms.get_forces(), np.float64)
+    energy = calculator.results.get("free_energy")
+    energy = float(atoms.get_potential_energy() if energy is None else energy)
+    offered = set(calculator.implemented_properties)
+    periodic = structure.pbc
+    return Labels(
+        energy=energy,
+        forces=forces,
+        stress=voigt_6_to_full_3x3_stress(atoms.get_stress()) if periodic.all() and "stress" in offered else None,
+        charges=np.array(atoms.get_charges(), np.float64) if "charges" in offered else None,
+        dipole=np.array(atoms.get_dipole_moment(), np.float64) if not periodic.any() and "dipole" in offered else None,
+    )

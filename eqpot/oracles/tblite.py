@@ -1,0 +1,89 @@
+"""GFN-xTB through tblite: quantum mechanics that comes with `pip install`, 2–10 ms for a small molecule.
+
+GFN2-xTB for molecules, GFN1-xTB for periodic systems (it has stress too, and is ten times faster there). Periodic
+calculations see only the Γ point: use at least about 32 atoms for a crystal.
+
+Set `OMP_NUM_THREADS=1` before Python starts: for small molecules threads cost more than they give, and with them
+sums are not reproducible to the last bit. Parallel labelling is by processes, each building its own oracle.
+"""
+
+from dataclasses import KW_ONLY, dataclass, replace
+from importlib import import_module
+from importlib.metadata import version
+from typing import Any
+
+from eqpot.core.errors import ConfigError, StructureError, did_you_mean
+from eqpot.graph.structure import Labels, Structure
+from eqpot.oracles.ase import labels_from_calculator
+from eqpot.oracles.base import Oracle
+
+METHODS = ("GFN2-xTB", "GFN1-xTB", "IPEA1-xTB")
+
+
+@dataclass(frozen=True, eq=False)
+class TBLiteOracle(Oracle):
+    """Energy, forces, charges, and stress (periodic) or dipole (molecules) from a GFN-xTB Hamiltonian.
+
+    >>> from ase.build import molecule
+    >>> (frame,) = TBLiteOracle().label([molecule("H2O")])
+    >>> round(frame.labels.energy, 3)
+    -137.968
+
+    Attributes:
+        method: one of `METHODS`.
+        charge: total charge [e].
+        multiplicity: 2S + 1; None means the lowest that the number of electrons allows. Give it for radicals
+            and for atoms: a triplet is not found by itself.
+        accuracy: of the self-consistency; smaller is tighter.
+        electronic_temperature: of the Fermi smearing [K].
+    """
+
+    method: str = "GFN2-xTB"
+    _: KW_ONLY
+    charge: int = 0
+    multiplicity: int | None = None
+    accuracy: float = 1.0
+    electronic_temperature: float = 300.0
+
+    def __post_init__(self) -> None:
+        if self.method not in METHODS:
+            raise ConfigError(f"method: '{self.method}' is not known to tblite ({did_you_mean(self.method, METHODS)})")
+        if self.multiplicity is not None and self.multiplicity < 1:
+            raise ConfigError(f"multiplicity: found {self.multiplicity}, expected 2S + 1, which is at least 1")
+        for name in ("accuracy", "electronic_temperature"):
+            if not getattr(self, name) > 0:
+                raise ConfigError(f"{name}: found {getattr(self, name)}, expected a positive number")
+        _tblite()
+
+    @property
+    def name(self) -> str:
+        return self.method
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        names = ("method", "charge", "multiplicity", "accuracy", "electronic_temperature")
+        return {"oracle": "tblite", "version": version("tblite")} | {n: getattr(self, n) for n in names}
+
+    def compute(self, structure: Structure) -> Labels:
+        if structure.pbc.any() and not structure.pbc.all():
+            raise StructureError(  # tblite would silently take every direction as periodic
+                f"pbc is {structure.pbc.tolist()}, but tblite knows only molecules and fully periodic cells; "
+                "give a slab or wire a cell with vacuum and make it periodic in all directions"
+            )
+        calculator = _tblite().TBLite(
+            method=self.method,
+            charge=self.charge,
+            multiplicity=self.multiplicity,
+            accuracy=self.accuracy,
+            electronic_temperature=self.electronic_temperature,
+            verbosity=0,
+        )
+        return replace(labels_from_calculator(structure, calculator), total_charge=float(self.charge))
+
+
+def _tblite() -> Any:
+    """tblite's ASE interface, imported when the first oracle is built."""
+    try:
+        return import_module("tblite.ase")
+    except ImportError as error:
+        raise ConfigError(f"the oracle needs tblite, which cannot be imported ({error}); install it with: pip install tblite") from error
