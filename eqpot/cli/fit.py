@@ -1,0 +1,97 @@
+"""`eqpot fit`: train a potential from a configuration."""
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from eqpot.cli.console import console, error_table, facts, print_json, progress_bar, status
+from eqpot.cli.reporting import write_run_report
+
+
+def fit(
+    config: Annotated[Path, typer.Argument(help="YAML file; every key is explained in docs/configuration.md.", show_default=False)],
+    assignments: Annotated[list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Changes, such as training.epochs=50.")] = None,
+    folder: Annotated[Path | None, typer.Option(help="Folder of the run; by default runs/<name>.", show_default=False)] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue the run in the folder from its newest checkpoint.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Start anew; an earlier run is moved to previous/.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
+) -> None:
+    """Train a potential (or an ensemble of them) on labelled structures.
+
+    Writes *potential.safetensors*, *report.html*, *log.jsonl* and checkpoints into the folder of the run.
+    """
+    from eqpot.core.config import build, load_yaml, override
+    from eqpot.training import FitConfig
+
+    settings = build(FitConfig, override(load_yaml(config), assignments or []), where=str(config))
+    home = folder or Path("runs") / settings.name
+    potential = run_fit(settings, home, resume=resume, overwrite=overwrite)
+    evaluations = evaluate_held_out(potential, settings)
+    report = write_run_report(home / "report.html", settings.name, potential, read_history(home), evaluations)
+    if as_json:
+        errors = {name: evaluation.summary() for name, evaluation in evaluations.items()}
+        print_json({"folder": home, "potential": home / "potential.safetensors", "report": report, "errors": errors})
+        return
+    console.print(error_table(f"Errors of the {potential.n_members}-member mean", evaluations))
+    console.print(f"\npotential  {home / 'potential.safetensors'}\nreport     {report}")
+    console.print(f"\nnext:  eqpot evaluate {home / 'potential.safetensors'} DATA\n       eqpot md {home / 'potential.safetensors'} STRUCTURE --temperature 300")
+
+
+def run_fit(settings: Any, home: Path, *, resume: bool = False, overwrite: bool = False) -> Any:
+    """`eqpot.fit` with a progress bar."""
+    from eqpot.training import fit as train
+
+    with progress_bar("errors") as progress:
+        task = progress.add_task("setting up", total=settings.training.epochs, errors="")
+
+        def on_start(problem: Any, batches: Any) -> None:
+            status.print(_problem(problem, batches))
+            progress.update(task, description="compiling")
+
+        def on_epoch(report: Any) -> None:
+            progress.update(task, description="training", completed=report.epoch, errors=_errors(report.valid))
+
+        return train(settings, folder=home, resume=resume, overwrite=overwrite, on_start=on_start, on_epoch=on_epoch)
+
+
+def evaluate_held_out(potential: Any, settings: Any) -> dict[str, Any]:
+    """Evaluations on the validation and, if there are any, the test frames of a configuration."""
+    from eqpot.training import evaluate
+    from eqpot.training.setup import load_data
+
+    _, valid, test = load_data(settings)
+    evaluations = {"validation": evaluate(potential, valid)}
+    if test is not None:
+        evaluations["test"] = evaluate(potential, test)
+    return evaluations
+
+
+def read_history(home: Path) -> list[dict[str, Any]]:
+    """One row per epoch from the log of a run."""
+    return [json.loads(line) for line in (home / "log.jsonl").read_text().splitlines()]
+
+
+def _problem(problem: Any, batches: Any) -> Any:
+    spec = problem.spec
+    shapes = ", ".join(f"{c.graphs}×{c.atoms // c.graphs} atoms, {c.neighbors} neighbours" for _, c in batches.classes)
+    rows = [
+        ("frames", f"{len(problem.train)} to train, {len(problem.valid)} to validate"),
+        ("elements", ", ".join(spec.elements)),
+        ("reference energies", f"{problem.reference.source}: " + ", ".join(f"{e} {v:.4f} eV" for e, v in problem.reference.values.items())),
+        ("neighbours", f"{spec.normalization.average_neighbors:.1f} per atom within {spec.config.cutoff} Å"),
+        ("batches", f"{batches.steps_per_epoch} per epoch ({shapes}); {batches.padding:.0%} padding"),
+        *[("note", warning) for warning in problem.warnings],
+    ]
+    return facts("Data", rows)
+
+
+def _errors(valid: dict[str, Any]) -> str:
+    """Validation errors in one short line."""
+    parts = []
+    if "energy_per_atom" in valid:
+        parts.append(f"E {1e3 * valid['energy_per_atom']['mae']:.2f} meV/atom")
+    if "forces" in valid:
+        parts.append(f"F {1e3 * valid['forces']['mae']:.1f} meV/Å")
+    return "  ".join(parts)

@@ -1,0 +1,80 @@
+"""The `eqpot` command.
+
+Faults of the input end in one line on standard error and exit code 1, wrong usage in code 2, an interrupt in 130; `--debug` shows the traceback.
+"""
+
+import importlib.metadata
+import os
+import signal
+import sys
+from typing import Annotated, Any, NoReturn
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # XLA's start-up chatter is not for users
+
+import click
+import typer
+
+from eqpot.cli.evaluate import evaluate
+from eqpot.cli.fit import fit
+from eqpot.cli.inspect import inspect
+from eqpot.cli.md import md
+from eqpot.core.errors import EqpotError
+
+app = typer.Typer(
+    name="eqpot",
+    help="Equivariant interatomic potentials with honest uncertainty: inspect data, fit, evaluate, run dynamics.",
+    no_args_is_help=True,
+    rich_markup_mode="markdown",
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+for command in (inspect, fit, evaluate, md):
+    app.command()(command)
+
+
+def _version(value: bool) -> None:
+    if value:
+        typer.echo(f"eqpot {importlib.metadata.version('eqpot')}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    debug: Annotated[bool, typer.Option("--debug", help="Show the full traceback of an error.")] = False,
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")] = False,
+) -> None:
+    """Equivariant interatomic potentials with honest uncertainty: inspect data, fit, evaluate, run dynamics."""
+    del debug, version
+
+
+def _terminate(number: int, frame: Any) -> NoReturn:
+    del number, frame
+    raise KeyboardInterrupt
+
+
+def main() -> NoReturn:
+    """Entry point: run a command and turn faults into one line and an exit code."""
+    signal.signal(signal.SIGTERM, _terminate)  # a scheduler's signal is an interrupt: state is saved before the end
+    try:
+        code = app(standalone_mode=False)
+    except KeyboardInterrupt:
+        _fail("interrupted; what was finished is saved", 130)
+    except click.exceptions.Abort:
+        _fail("interrupted; what was finished is saved", 130)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except (EqpotError, OSError, MemoryError) as error:
+        if "--debug" in sys.argv:
+            raise
+        _fail(" ".join(str(error).split()) or type(error).__name__, 1)
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _fail(message: str, code: int) -> NoReturn:
+    print(f"eqpot: {message}", file=sys.stderr)
+    sys.exit(code)
+
+
+if __name__ == "__main__":
+    main()
