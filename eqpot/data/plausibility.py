@@ -1,0 +1,178 @@
+"""Is this data what it claims to be? Checks of values against physics, beyond the checks of form when reading.
+
+Each check looks for one kind of fault and answers with findings. A finding of severity 'error' stops a fit
+unless its code is allowed by the user; a 'warning' is shown by `inspect`. Limits are chosen so that sound data (molecules,
+liquids, crystals, strained, hot, dissociating) pass; codes and limits:
+
+| code | severity | fault |
+|---|---|---|
+| overlap | error | two atoms, or an atom and an image, closer than 0.1 Å |
+| large-force | error | a force above 300 eV/Å |
+| zero-forces | error | all forces exactly zero in more than half of the frames |
+| energy-outlier | error, warning | energy per atom more than 100 (2) eV and 30 spreads from a robust fit on composition |
+| conflicting-labels | warning | one structure with two energies that differ by more than 1 meV/atom |
+| length-unit, energy-unit, force-unit, energy-forces, stress-sign | see `unit_checks` | numbers in another unit or sign |
+"""
+
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from typing import Final, Literal
+
+import numpy as np
+
+from eqpot.core.errors import DataError
+from eqpot.data.dataset import Dataset, energy_of, is_isolated_atom
+from eqpot.data.distances import pairs
+from eqpot.graph.structure import Frame
+
+OVERLAP: Final = 0.1
+"""Shortest distance between two atoms that is taken for real [Å]."""
+MAX_FORCE: Final = 300.0
+"""Longest force that is taken for real [eV/Å]."""
+OUTLIER_ERROR: Final = 100.0
+"""Deviation of the energy per atom that stops [eV]."""
+OUTLIER_WARNING: Final = 2.0
+"""Deviation of the energy per atom that is reported [eV]."""
+
+
+Severity = Literal["error", "warning"]
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Something suspicious.
+
+    Attributes:
+        severity: 'error' stops a fit, 'warning' is shown.
+        code: name of the check, by which it can be allowed.
+        frame: index of the first frame concerned, or None for the whole set.
+        message: what was found and what was expected, in one line.
+    """
+
+    severity: Severity
+    code: str
+    frame: int | None
+    message: str
+
+
+def check(dataset: Dataset) -> tuple[Finding, ...]:
+    """All findings about a dataset, errors first, and among them those that explain others (units) first."""
+    from eqpot.data import unit_checks
+
+    checks: tuple[Callable[[Dataset], list[Finding]], ...] = (
+        unit_checks.length_unit, unit_checks.energy_unit, unit_checks.force_unit, unit_checks.energy_forces, unit_checks.stress_sign,
+        overlaps, large_forces, zero_forces, energy_outliers, conflicting_labels,
+    )  # fmt: skip
+    findings = [finding for one in checks for finding in one(dataset)]
+    return tuple(sorted(findings, key=lambda f: f.severity != "error"))
+
+
+def require_sane(dataset: Dataset, allow: Collection[str] = ()) -> tuple[Finding, ...]:
+    """The findings that do not stop; raises for those that do.
+
+    Args:
+        dataset: what is to be used.
+        allow: codes of checks whose errors the user has judged to be no errors.
+
+    Raises:
+        DataError: the first error, how many more there are, and how to allow it.
+    """
+    findings = check(dataset)
+    errors = [f for f in findings if f.severity == "error" and f.code not in allow]
+    if errors:
+        more = f" (further errors: {', '.join(f.code for f in errors[1:])})" if len(errors) > 1 else ""
+        raise DataError(f"{errors[0].message}; if this is meant, allow '{errors[0].code}'{more}")
+    return tuple(f for f in findings if f not in errors)
+
+
+def _many(severity: Severity, code: str, dataset: Dataset, found: list[tuple[int, str]]) -> list[Finding]:
+    """One finding for all frames with the same fault, told by the first."""
+    if not found:
+        return []
+    index, message = found[0]
+    also = f" (and {len(found) - 1} more frames)" if len(found) > 1 else ""
+    return [Finding(severity, code, index, f"{dataset[index].origin or f'frame {index}'}: {message}{also}")]
+
+
+def overlaps(dataset: Dataset) -> list[Finding]:
+    """Two atoms, or an atom and its image, at one place."""
+    found = []
+    for index, frame in enumerate(dataset):
+        i, j, _, distance = pairs(frame.structure, 1.0)
+        if len(distance) and distance.min() < OVERLAP:
+            k = int(distance.argmin())
+            a, b = sorted((i[k], j[k]))
+            found.append((index, f"atoms {a} and {b}: found distance {distance[k]:.3g} Å, expected at least {OVERLAP} Å"))
+    return _many("error", "overlap", dataset, found)
+
+
+def large_forces(dataset: Dataset) -> list[Finding]:
+    """Forces that no sound calculation of bound atoms gives."""
+    found = []
+    for index, frame in enumerate(dataset):
+        if frame.labels.forces is not None:
+            length = np.linalg.norm(frame.labels.forces, axis=1)
+            if length.max() > MAX_FORCE:
+                found.append((index, f"atom {length.argmax()}: found a force of {length.max():.4g} eV/Å, expected at most {MAX_FORCE:g}"))
+    return _many("error", "large-force", dataset, found)
+
+
+def zero_forces(dataset: Dataset) -> list[Finding]:
+    """Zeros that stand for 'not calculated'."""
+    forces = [(i, f.labels.forces) for i, f in enumerate(dataset) if f.labels.forces is not None and len(f) > 1]
+    zero = [i for i, f in forces if not f.any()]
+    if 2 * len(zero) <= len(forces):
+        return []
+    message = f"forces: found all exactly zero in {len(zero)} of {len(forces)} frames, expected calculated forces; leave out a label that is not there"
+    return [Finding("error", "zero-forces", zero[0], f"{dataset[zero[0]].origin or f'frame {zero[0]}'}: {message}")]
+
+
+def energy_outliers(dataset: Dataset) -> list[Finding]:
+    """Energies far from what the composition explains (fit robust against the outliers themselves)."""
+    index = [i for i, f in enumerate(dataset) if f.labels.energy is not None and not is_isolated_atom(f)]
+    if len(index) < 5:
+        return []
+    deviation = _deviation([dataset[i] for i in index])
+    spread = 1.4826 * np.median(np.abs(deviation))
+    findings: list[Finding] = []
+    levels: tuple[tuple[Severity, float, float], ...] = (("error", OUTLIER_ERROR, np.inf), ("warning", OUTLIER_WARNING, OUTLIER_ERROR))
+    for severity, limit, top in levels:
+        size = np.abs(deviation)
+        where = np.flatnonzero((size > max(limit, 30 * spread)) & (size <= top))
+        where = where[np.argsort(-size[where])]
+        found = [
+            (index[k], f"energy: found {deviation[k]:+.4g} eV/atom against the rest of the set, expected within {limit:g}") for k in where
+        ]
+        findings += _many(severity, "energy-outlier", dataset, found)
+    return findings
+
+
+def _deviation(frames: list[Frame]) -> np.ndarray:
+    """Energy per atom [eV] minus a least-absolute-deviation fit on composition (reweighted least squares)."""
+    elements = np.unique(np.concatenate([f.structure.numbers for f in frames]))
+    design = np.array([[np.mean(f.structure.numbers == z) for z in elements] for f in frames])
+    energy = np.array([energy_of(f) / len(f) for f in frames])
+    centre = np.median(energy)
+    deviation = energy - centre
+    for _ in range(30):
+        weight = 1 / np.sqrt(np.maximum(np.abs(deviation), 1e-3))
+        solution = np.linalg.lstsq(design * weight[:, None], (energy - centre) * weight, rcond=1e-6)[0]
+        deviation = energy - centre - design @ solution
+    return deviation
+
+
+def conflicting_labels(dataset: Dataset) -> list[Finding]:
+    """The same structure with different energies: two levels of theory in one set, or a failed calculation."""
+    first: dict[bytes, int] = {}
+    found = []
+    for index, (key, frame) in enumerate(zip(dataset.structure_keys, dataset, strict=True)):
+        if frame.labels.energy is None:
+            continue
+        earlier = first.setdefault(key, index)
+        difference = abs(energy_of(frame) - energy_of(dataset[earlier])) / len(frame)
+        if difference > 1e-3:
+            where = dataset[earlier].origin or f"frame {earlier}"
+            found.append(
+                (index, f"energy: found one {difference:.3g} eV/atom from that of the same structure in {where}, expected one energy")
+            )
+    return _many("warning", "conflicting-labels", dataset, found)
