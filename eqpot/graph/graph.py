@@ -9,9 +9,13 @@ import dataclasses
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from eqpot.core.tree import record
+
+Either = Array | np.ndarray
+"""A graph is filled with NumPy arrays on the host and holds JAX arrays on the device."""
 
 
 @record
@@ -32,15 +36,15 @@ class Graph:
         graph_mask: which structures are real.
     """
 
-    positions: Float[Array, "N 3"]
-    cell: Float[Array, "G 3 3"]
-    species: Int[Array, " N"]
-    neighbors: Int[Array, "N M"]
-    shifts: Int[Array, "N M 3"]
-    edge_mask: Bool[Array, "N M"]
-    atom_mask: Bool[Array, " N"]
-    graph_index: Int[Array, " N"]
-    graph_mask: Bool[Array, " G"]
+    positions: Float[Either, "N 3"]
+    cell: Float[Either, "G 3 3"]
+    species: Int[Either, " N"]
+    neighbors: Int[Either, "N M"]
+    shifts: Int[Either, "N M 3"]
+    edge_mask: Bool[Either, "N M"]
+    atom_mask: Bool[Either, " N"]
+    graph_index: Int[Either, " N"]
+    graph_mask: Bool[Either, " G"]
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -60,7 +64,7 @@ class Graph:
         positions = jnp.einsum("ni,nij->nj", self.positions, deform[self.graph_index])
         return self.replace(positions=positions, cell=self.cell @ deform)
 
-    def replace(self, **changes: Array) -> "Graph":
+    def replace(self, **changes: Either) -> "Graph":
         """A copy with some arrays replaced."""
         return dataclasses.replace(self, **changes)
 

@@ -18,6 +18,22 @@ MIN_VOLUME_PER_ATOM = 1e-3
 """Smallest volume per atom accepted in a fully periodic cell [Å³]."""
 
 
+def _array(name: str, values: Any, dtype: Any, shape: tuple[int | None, ...]) -> np.ndarray:
+    """A copy of the values as an array of the given type and shape; nothing is rounded and nothing reshaped."""
+    try:
+        given = np.array(values)
+        array = given.astype(dtype)
+    except (TypeError, ValueError) as error:
+        raise StructureError(f"{name}: expected numbers ({error})") from None
+    if given.size == 0 and not shape[0]:
+        array = array.reshape([n or 0 for n in shape])  # no atoms: `check` refuses them
+    if array.ndim != len(shape) or any(n is not None and n != m for n, m in zip(shape, array.shape, strict=True)):
+        raise StructureError(f"{name}: found shape {given.shape}, expected {tuple('atoms' if n is None else n for n in shape)}")
+    if np.dtype(dtype).kind == "i" and not np.array_equal(array, given):
+        raise StructureError(f"{name}: expected whole numbers, found {given.tolist()!r:.60}")
+    return array
+
+
 @dataclass(frozen=True, eq=False)
 class Structure:
     """Atoms in space.
@@ -29,23 +45,22 @@ class Structure:
         pbc: periodicity along each lattice vector, [3]; the only authority on it.
     """
 
-    numbers: np.ndarray
-    positions: np.ndarray
-    cell: np.ndarray = field(default_factory=lambda: np.zeros((3, 3)))
-    pbc: np.ndarray = field(default_factory=lambda: np.zeros(3, bool))
+    numbers: np.ndarray | Any  # anything that NumPy makes an array of; the record holds read-only copies
+    positions: np.ndarray | Any
+    cell: np.ndarray | Any = field(default_factory=lambda: np.zeros((3, 3)))
+    pbc: np.ndarray | Any = field(default_factory=lambda: np.zeros(3, bool))
 
     def __post_init__(self) -> None:
+        numbers = _array("numbers", self.numbers, np.int64, (None,))
         copies = {
-            "numbers": np.array(self.numbers, np.int64),
-            "positions": np.array(self.positions, np.float64).reshape(-1, 3),
-            "cell": np.array(self.cell, np.float64).reshape(3, 3),
-            "pbc": np.array(np.broadcast_to(self.pbc, 3), bool),
+            "numbers": numbers,
+            "positions": _array("positions", self.positions, np.float64, (len(numbers), 3)),
+            "cell": _array("cell", self.cell, np.float64, (3, 3)),
+            "pbc": _array("pbc", np.broadcast_to(self.pbc, 3) if np.size(self.pbc) == 1 else self.pbc, bool, (3,)),
         }
         for name, value in copies.items():
             value.flags.writeable = False
             object.__setattr__(self, name, value)
-        if len(self.numbers) != len(self.positions):
-            raise StructureError(f"found {len(self.numbers)} atomic numbers and {len(self.positions)} positions; expected as many of each")
 
     def __len__(self) -> int:
         return len(self.numbers)

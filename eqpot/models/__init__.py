@@ -2,7 +2,7 @@
 
 from flax import nnx
 
-from eqpot.models.base import AtomOutputs, EnergyModel, Normalization
+from eqpot.models.base import AtomOutputs, EnergyModel, Geometry, Normalization
 from eqpot.models.config import EquivariantConfig
 from eqpot.models.equivariant import Equivariant
 
@@ -15,4 +15,4 @@ def build_model(config: ModelConfig, n_species: int, normalization: Normalizatio
     return Equivariant(config, n_species, normalization, rngs=nnx.Rngs(params=seed))
 
 
-__all__ = ["AtomOutputs", "EnergyModel", "Equivariant", "EquivariantConfig", "ModelConfig", "Normalization", "build_model"]
+__all__ = ["AtomOutputs", "EnergyModel", "Equivariant", "EquivariantConfig", "Geometry", "ModelConfig", "Normalization", "build_model"]

@@ -9,12 +9,17 @@ To be accepted, a model passes `eqpot.testing.checks.check_model`: invariances, 
 
 from abc import abstractmethod
 from dataclasses import dataclass
+from typing import Any
 
 from flax import nnx
 from jaxtyping import Array, Float
 
 from eqpot.core.tree import record
 from eqpot.graph import Graph
+
+
+Geometry = Any
+"""Pytree of arrays that a model makes of positions and cell."""
 
 
 @record
@@ -46,7 +51,7 @@ class Normalization:
 
 
 class EnergyModel(nnx.Module):
-    """Interface of all energy models.
+    """Interface of all energy models: geometry first, then energies.
 
     Attributes:
         cutoff: radius of the neighbour table that the model needs [Å].
@@ -57,5 +62,9 @@ class EnergyModel(nnx.Module):
     receptive_field: float
 
     @abstractmethod
-    def __call__(self, graph: Graph) -> AtomOutputs:
-        """Energies of the atoms."""
+    def describe(self, graph: Graph) -> Geometry:
+        """Everything that depends on positions and cell and on no parameter; computed once for all members of an ensemble."""
+
+    @abstractmethod
+    def __call__(self, graph: Graph, geometry: Geometry) -> AtomOutputs:
+        """Energies of the atoms; positions and cell may enter only through `geometry`, or they would be missed by the derivatives."""

@@ -10,10 +10,26 @@ from jaxtyping import Array, Float
 
 from eqpot.basis import bessel, polynomial_envelope
 from eqpot.core.numerics import safe_norm
+from eqpot.core.tree import record
 from eqpot.graph import Graph
 from eqpot.models.base import AtomOutputs, EnergyModel, Normalization
 from eqpot.models.config import EquivariantConfig
 from eqpot.nn import MLP, ContractionUpdate, Convolution, Features, GateUpdate, Linear, SpeciesLinear
+
+
+@record
+class EdgeGeometry:
+    """What the layers see of the positions.
+
+    Attributes:
+        harmonics: real spherical harmonics of each edge, degrees stacked, component normalised.
+        radial_basis: Bessel functions × envelope of each edge; zero, with two derivatives, at the cutoff and in masked slots.
+        bound: 0 for an atom alone, 1 for an atom in company; carries the shift of the energies so that a lone atom has none.
+    """
+
+    harmonics: Float[Array, "N M S"]
+    radial_basis: Float[Array, "N M B"]
+    bound: Float[Array, " N"]
 
 
 class Layer(nnx.Module):
@@ -30,8 +46,8 @@ class Layer(nnx.Module):
         else:
             self.update = GateUpdate(l_out, channels, n_species, rngs=rngs)
 
-    def __call__(self, features: Features, kept: Features, graph: Graph, harmonics: Array, radial_basis: Array) -> Features:
-        message = self.convolution(self.linear(features), graph.neighbors, harmonics, radial_basis)
+    def __call__(self, features: Features, kept: Features, graph: Graph, geometry: EdgeGeometry) -> Features:
+        message = self.convolution(self.linear(features), graph.neighbors, geometry.harmonics, geometry.radial_basis)
         return self.update(message, kept, graph.species)
 
 
@@ -60,23 +76,8 @@ class Equivariant(EnergyModel):
         self.readouts = nnx.List([MLP((channels, 1), rngs=rngs) for _ in range(last)])
         self.readouts.append(MLP((channels, config.readout_hidden, 1), rngs=rngs))
 
-    def __call__(self, graph: Graph) -> AtomOutputs:
-        harmonics, radial_basis, bound = self.describe_edges(graph)
-        features = self.embedding((jnp.ones((1, *graph.species.shape, 1), harmonics.dtype),), graph.species)
-        energy, scalars = jnp.zeros_like(bound), []
-        for t, (layer, readout) in enumerate(zip(self.layers, self.readouts, strict=True)):
-            kept = self.self_connections[t - 1](features, graph.species) if t else ()
-            features = layer(features, kept, graph, harmonics, radial_basis)
-            scalars.append(features[0][0])
-            energy = energy + readout(scalars[-1])[:, 0]
-        energy = energy * self.normalization.scale + self._shift(graph) * bound
-        return AtomOutputs(jnp.where(graph.atom_mask, energy, 0), jnp.concatenate(scalars, -1))
-
-    def describe_edges(self, graph: Graph) -> tuple[Float[Array, "N M S"], Float[Array, "N M B"], Float[Array, " N"]]:
-        """Geometry shared by all layers and members: Y_lm(r̂), Bessel × envelope, and how bound each atom is (0 alone, 1 in company).
-
-        A masked slot gets a vector of length r_c, where the envelope is zero with its derivatives.
-        """
+    def describe(self, graph: Graph) -> EdgeGeometry:
+        """Spherical harmonics, radial basis and boundness; a masked slot gets a vector of length r_c, where the envelope ends smoothly."""
         import e3nn_jax as e3nn
 
         config, mask = self.config, graph.edge_mask
@@ -85,7 +86,17 @@ class Equivariant(EnergyModel):
         harmonics = e3nn.spherical_harmonics(e3nn.s2_irreps(config.l_max), vectors / distance[..., None], False, normalization="component")
         envelope = polynomial_envelope(distance, config.cutoff, config.envelope_order)
         radial_basis = bessel(distance, config.cutoff, config.n_radial) * envelope[..., None]
-        return harmonics.array, radial_basis, jnp.tanh(jnp.sum(envelope, -1) * 2)
+        return EdgeGeometry(harmonics.array, radial_basis, jnp.tanh(2 * jnp.sum(envelope, -1)))
 
-    def _shift(self, graph: Graph) -> Float[Array, " N"]:
-        return jnp.asarray(self.normalization.shift, graph.positions.dtype)[graph.species]
+    def __call__(self, graph: Graph, geometry: EdgeGeometry) -> AtomOutputs:
+        bound, species = geometry.bound, graph.species
+        features = self.embedding((jnp.ones((1, *species.shape, 1), bound.dtype),), species)
+        energy, scalars = jnp.zeros_like(bound), []
+        for t, (layer, readout) in enumerate(zip(self.layers, self.readouts, strict=True)):
+            kept = self.self_connections[t - 1](features, species) if t else ()
+            features = layer(features, kept, graph, geometry)
+            scalars.append(features[0][0])
+            energy = energy + readout(scalars[-1])[:, 0]
+        shift = jnp.asarray(self.normalization.shift, bound.dtype)[species]
+        energy = energy * self.normalization.scale + shift * bound
+        return AtomOutputs(jnp.where(graph.atom_mask, energy, 0), jnp.concatenate(scalars, -1))

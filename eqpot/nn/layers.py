@@ -12,8 +12,8 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float, Int
 
-Features = tuple[Float[Array, "_ N C"], ...]
-"""Degree l at index l; component, atom, channel."""
+Features = tuple[Float[Array, "_ N _"], ...]
+"""Degree l at index l; component, atom, channel (their number is not bound to a name: a layer may change it)."""
 
 SILU_GAIN = 1.6765324703310907
 """1/√⟨silu(x)²⟩ for standard normal x: keeps the second moment of a hidden layer at one."""

@@ -1,6 +1,6 @@
 """Potentials: a model, its parameters, its derivatives, its ensemble, its file."""
 
-from eqpot.potential.derivatives import Prediction, hessian_vector_product, map_members, predict, predict_members
+from eqpot.potential.derivatives import Prediction, hessian_vector_product, map_members, predict, predict_members, predictor
 from eqpot.potential.potential import Potential, Result
 from eqpot.potential.spec import ModelSpec, Params
 
@@ -14,4 +14,5 @@ __all__ = [
     "map_members",
     "predict",
     "predict_members",
+    "predictor",
 ]

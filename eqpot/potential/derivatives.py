@@ -2,7 +2,7 @@
 
     F = −∂E/∂r          σ = (1/V) ∂E/∂ε  under  r → r(1 + ε), cell → cell(1 + ε), ε symmetric
 
-Both come from one reverse pass. Because positions and cell (hence image shifts and any reciprocal lattice) are strained together,
+Both come from one reverse pass through the model and one linear map through its geometry, which all members of an ensemble share. Because positions and cell (hence image shifts and any reciprocal lattice) are strained together,
 the stress of every energy term is right at once. An ensemble is a leading axis of the parameters.
 """
 
@@ -15,6 +15,7 @@ from jaxtyping import Array, Float
 
 from eqpot.core.tree import record
 from eqpot.graph import Graph
+from eqpot.models import AtomOutputs, Geometry
 from eqpot.potential.spec import ModelSpec, Params
 
 
@@ -37,18 +38,38 @@ class Prediction:
     features: Float[Array, "*K N F"]
 
 
-def predict(spec: ModelSpec, params: Params, graph: Graph, with_stress: bool = False) -> Prediction:
-    """Energy, forces and, if asked, stress of one member in one gradient."""
+Predictor = Callable[[Params], Prediction]
+"""Parameters of one member → its prediction, on a graph whose geometry has been worked out."""
 
-    def total(positions: Array, strain: Array):
+
+def predictor(spec: ModelSpec, graph: Graph, with_stress: bool = False) -> Predictor:
+    """Work out the geometry of a graph once, and return the function that predicts with any member's parameters.
+
+    The chain rule is cut at the geometry g: each member gives ∂E/∂g, and the one linear map (∂g/∂(r, ε))ᵀ takes it to forces and stress.
+    """
+
+    def describe(positions: Array, strain: Array) -> Geometry:
         moved = graph.replace(positions=positions)
-        outputs = spec.apply(params, moved.strained((strain + strain.mT) / 2) if with_stress else moved)
-        return jnp.sum(outputs.energy), outputs
+        return spec.describe(moved.strained((strain + strain.mT) / 2) if with_stress else moved)
 
-    gradient = jax.grad(total, argnums=(0, 1) if with_stress else (0,), has_aux=True)
-    slopes, outputs = gradient(graph.positions, jnp.zeros_like(graph.cell))
-    stress = slopes[1] / volumes(graph)[:, None, None] if with_stress else None
-    return Prediction(graph.sum_atoms(outputs.energy), -slopes[0], stress, outputs.energy, outputs.features)
+    geometry, pull_back = jax.vjp(describe, graph.positions, jnp.zeros_like(graph.cell))
+
+    def predict_member(params: Params) -> Prediction:
+        def total(geometry: Geometry) -> tuple[Array, AtomOutputs]:
+            outputs = spec.evaluate(params, graph, geometry)
+            return jnp.sum(outputs.energy), outputs
+
+        slope, outputs = jax.grad(total, has_aux=True)(geometry)
+        by_position, by_strain = pull_back(slope)
+        stress = by_strain / volumes(graph)[:, None, None] if with_stress else None
+        return Prediction(graph.sum_atoms(outputs.energy), -by_position, stress, outputs.energy, outputs.features)
+
+    return predict_member
+
+
+def predict(spec: ModelSpec, params: Params, graph: Graph, with_stress: bool = False) -> Prediction:
+    """Energy, forces and, if asked, stress of one member."""
+    return predictor(spec, graph, with_stress)(params)
 
 
 def volumes(graph: Graph) -> Float[Array, " G"]:
@@ -71,7 +92,7 @@ def map_members(function: Callable[[Any], Any], members: Any) -> Any:
 
 def predict_members(spec: ModelSpec, params: Params, graph: Graph, with_stress: bool = False) -> Prediction:
     """`predict` for every member; all arrays gain a leading member axis."""
-    return map_members(lambda p: predict(spec, p, graph, with_stress), params)
+    return map_members(predictor(spec, graph, with_stress), params)
 
 
 def hessian_vector_product(spec: ModelSpec, params: Params, graph: Graph, vector: Float[Array, "N 3"]) -> Float[Array, "N 3"]:

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from eqpot.graph import Graph
-from eqpot.models import AtomOutputs, ModelConfig, Normalization, build_model
+from eqpot.models import AtomOutputs, Geometry, ModelConfig, Normalization, build_model
 
 Params = Any
 """Nested dict of arrays; with a leading member axis wherever a docstring says so."""
@@ -45,12 +45,16 @@ class ModelSpec:
         """Shapes and dtypes of one member's parameters, without computing any."""
         return jax.eval_shape(lambda: self.init(0))
 
-    def apply(self, params: Params, graph: Graph) -> AtomOutputs:
-        """Per-atom energies [eV] of one member."""
+    def describe(self, graph: Graph) -> Geometry:
+        """The geometry that all members share."""
+        return nnx.merge(*_skeleton(self)).describe(graph)
+
+    def evaluate(self, params: Params, graph: Graph, geometry: Geometry) -> AtomOutputs:
+        """Per-atom energies [eV] of one member on a described graph."""
         graphdef, state = _skeleton(self)
-        state = jax.tree.map(lambda x: x, state)
+        state = jax.tree.map(lambda leaf: leaf, state)  # a copy: the cached skeleton stays abstract
         nnx.replace_by_pure_dict(state, params)
-        return nnx.merge(graphdef, state)(graph)
+        return nnx.merge(graphdef, state)(graph, geometry)
 
 
 @lru_cache(maxsize=64)

@@ -9,10 +9,6 @@ from eqpot.core.errors import ConfigError
 from eqpot.data import LabelKeys, Units
 from eqpot.models import ModelConfig
 
-Share = float | int
-"""A fraction between 0 and 1, or a number of frames."""
-
-
 class KeysConfig(Config):
     """Names of labels in the files; left out, the usual names are found by themselves; '' ignores a label."""
 
@@ -44,18 +40,18 @@ class DataConfig(Config):
 
     train: str | tuple[str, ...] | None = Field(None, description="file, list of files or glob")
     valid: str | tuple[str, ...] | float | int = Field(0.1, description="file(s), or a fraction or number of training frames to hold out")
-    test: str | tuple[str, ...] | None = Field(None, description="file(s) to evaluate after the fit")
+    test: str | tuple[str, ...] | float | int | None = Field(None, description="file(s) to evaluate after the fit, or a share of the training frames")
     max_train: int | None = Field(None, ge=1, description="use this many training frames, chosen by the seed")
     keys: KeysConfig = KeysConfig()
     units: UnitsConfig = UnitsConfig()
     reference_energies: dict[str, float] | None = Field(None, description="energy of each element's atom [eV]; else isolated atoms, else fitted")
     allow: tuple[str, ...] = Field((), description="codes of data checks to accept, such as 'large-forces'; see eqpot inspect")
 
-    @field_validator("valid")
+    @field_validator("valid", "test")
     @classmethod
-    def _valid_is_sensible(cls, value: Any) -> Any:
+    def _share_is_sensible(cls, value: Any) -> Any:
         if isinstance(value, int | float) and not isinstance(value, bool) and value <= 0:
-            raise ConfigError("expected a positive fraction or number of frames to hold out; early stopping needs them")
+            raise ConfigError("expected a positive fraction or number of frames to hold out")
         if isinstance(value, float) and value >= 1:
             raise ConfigError("expected a fraction below 1, a whole number of frames, or a file")
         return value

@@ -98,8 +98,8 @@ def fit(
     """
     config = _as_config(config)
     run = _Run(config, folder, resume, overwrite)
-    train, valid = load_data(config, train, valid)
-    problem = make_problem(config, train, valid)
+    frames, held_out, _ = load_data(config, train, valid)
+    problem = make_problem(config, frames, held_out)
     with jax.enable_x64(config.training.dtype == "float64"):
         return run.train(problem, on_start or (lambda *_: None), on_epoch or (lambda _: None))
 

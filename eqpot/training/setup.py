@@ -36,41 +36,51 @@ class Problem:
     warnings: tuple[str, ...]
 
 
-def load_data(config: FitConfig, train: Dataset | None = None, valid: Dataset | None = None) -> tuple[Dataset, Dataset]:
-    """Training and validation frames: those given, or those that the configuration names; the split is made by the seed.
+def load_data(
+    config: FitConfig, train: Dataset | None = None, valid: Dataset | None = None
+) -> tuple[Dataset, Dataset, Dataset | None]:
+    """Training, validation and test frames: those given, or those that the configuration names; held-out parts are drawn by the seed.
 
     Raises:
-        DataError: when nothing is given, or frames of the validation set are also in the training set.
+        DataError: when there is nothing to train on, too little to hold out, or held-out frames are also in the training set.
     """
-    options = {"keys": config.data.keys.label_keys(), "units": config.data.units.units()}
+    given, source = train is not None, config.data
     if train is None:
-        if config.data.train is None:
+        if source.train is None:
             raise DataError("no training data: set data.train to a file, or pass a Dataset")
-        train = read(_paths(config.data.train), **options)
-    if valid is None and isinstance(config.data.valid, str | tuple):
-        valid = read(_paths(config.data.valid), **options)
-    if valid is None:
-        count = _held_out(config, train)
-        train, valid = train.split(len(train) - count, count, seed=config.seed)
-    if config.data.max_train is not None and config.data.max_train < len(train):
+        train = _read(config, source.train)
+    test = None
+    if isinstance(source.test, str | tuple):
+        test = _read(config, source.test)
+    elif source.test is not None:
+        train, test = _hold_out(train, source.test, config.seed + 1, "data.test")
+    if valid is None and isinstance(source.valid, str | tuple):
+        if given:
+            raise DataError("data.valid names a file but the training frames were passed in; pass the validation frames too")
+        valid = _read(config, source.valid)
+    elif valid is None:
+        train, valid = _hold_out(train, source.valid, config.seed, "data.valid")
+    if source.max_train is not None and source.max_train < len(train):
         isolated = np.array([is_isolated_atom(frame) for frame in train])
-        train = train[np.flatnonzero(isolated)] + train[np.flatnonzero(~isolated)].shuffle(config.seed)[: config.data.max_train]
-    repeated = valid.overlap(train)
-    if len(repeated):
-        raise DataError(f"{valid[int(repeated[0])].origin}: this validation frame is also in the training set ({len(repeated)} such frames)")
-    return train, valid
+        train = train[np.flatnonzero(isolated)] + train[np.flatnonzero(~isolated)].shuffle(config.seed)[: source.max_train]
+    for name, held_out in (("validation", valid), ("test", test)):
+        repeated = held_out.overlap(train) if held_out else ()
+        if len(repeated):
+            origin = held_out[int(repeated[0])].origin
+            raise DataError(f"{origin}: this {name} frame is also a training frame ({len(repeated)} such frames); remove it from one of them")
+    return train, valid, test
 
 
-def _paths(value: str | tuple[str, ...]) -> Any:
-    return value if isinstance(value, str) else list(value)
+def _read(config: FitConfig, path: str | tuple[str, ...]) -> Dataset:
+    return read(path if isinstance(path, str) else list(path), keys=config.data.keys.label_keys(), units=config.data.units.units())
 
 
-def _held_out(config: FitConfig, train: Dataset) -> int:
-    share = config.data.valid
-    count = round(share * len(train)) if isinstance(share, float) else int(share)  # type: ignore[arg-type,operator]
-    if not 0 < count < len(train):
-        raise DataError(f"data.valid = {share} holds out {count} of {len(train)} frames; expected at least one on either side")
-    return count
+def _hold_out(frames: Dataset, share: float | int, seed: int, key: str) -> tuple[Dataset, Dataset]:
+    count = round(share * len(frames)) if isinstance(share, float) else share
+    if not 0 < count < len(frames):
+        raise DataError(f"{key} = {share} holds out {count} of {len(frames)} frames; expected at least one on either side")
+    rest, held_out = frames.split(len(frames) - count, count, seed=seed)
+    return rest, held_out
 
 
 def make_problem(config: FitConfig, train: Dataset, valid: Dataset) -> Problem:

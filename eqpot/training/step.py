@@ -14,7 +14,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from eqpot.core.tree import record
 from eqpot.graph import Graph
-from eqpot.potential import ModelSpec, Params, map_members, predict
+from eqpot.potential import ModelSpec, Params, map_members, predictor
 from eqpot.training.batches import Targets
 from eqpot.training.config import LossConfig, OptimizerConfig
 from eqpot.training.losses import loss_terms, total_loss
@@ -78,8 +78,10 @@ def train_step(
     transform = make_optimizer(optimizer, total_steps)
     decay = jnp.minimum(optimizer.ema, (1 + state.step) / (10 + state.step))  # a young average forgets faster
 
+    predict_member = predictor(spec, graph, with_stress)  # geometry is worked out once for all members
+
     def objective(params: Params, weight: Array):
-        terms = loss_terms(loss, predict(spec, params, graph, with_stress), graph, targets, weight)
+        terms = loss_terms(loss, predict_member(params), graph, targets, weight)
         return total_loss(loss, terms), terms
 
     def member(args: tuple[Params, Params, Any, Array]):
