@@ -14,6 +14,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # XLA's start-up chatter is 
 import click
 import typer
 
+from eqpot.cli.config import config
 from eqpot.cli.evaluate import evaluate
 from eqpot.cli.fit import fit
 from eqpot.cli.inspect import inspect
@@ -28,7 +29,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (inspect, fit, evaluate, md):
+for command in (inspect, fit, evaluate, md, config):
     app.command()(command)
 
 

@@ -1,0 +1,53 @@
+"""`eqpot config`: every key of a configuration, its default and its meaning."""
+
+import inspect
+from collections.abc import Iterator
+from typing import Annotated, Any
+
+import typer
+from pydantic import BaseModel
+
+from eqpot.cli.console import print_json
+
+
+def config(as_json: Annotated[bool, typer.Option("--json", help="Print the defaults as JSON.")] = False) -> None:
+    """List every key of `eqpot fit`'s configuration with its default and meaning, as Markdown."""
+    from eqpot.training import FitConfig
+
+    if as_json:
+        print_json(FitConfig().model_dump(mode="json"))
+    else:
+        typer.echo(reference(FitConfig), nl=False)
+
+
+def reference(root: type[BaseModel]) -> str:
+    """The configuration reference, one table per section."""
+    lines = ["# Configuration", "", "Every key of the YAML file that `eqpot fit` reads; all are optional but `data.train`.", ""]
+    for path, section in _sections(root):
+        lines += [f"## {path or 'top level'}", "", " ".join(inspect.getdoc(section).split()), "", "| key | default | meaning |", "| --- | --- | --- |"]
+        lines += [_row(name, field) for name, field in section.model_fields.items() if not _is_section(field.annotation)]
+        lines.append("")
+    return "\n".join(lines)
+
+
+def _sections(model: type[BaseModel], path: str = "") -> Iterator[tuple[str, type[BaseModel]]]:
+    yield path, model
+    for name, field in model.model_fields.items():
+        if _is_section(field.annotation):
+            yield from _sections(field.annotation, f"{path}.{name}".lstrip("."))
+
+
+def _is_section(annotation: Any) -> bool:
+    return isinstance(annotation, type) and issubclass(annotation, BaseModel)
+
+
+def _row(name: str, field: Any) -> str:
+    limits = [f"{sign} {getattr(m, word)}" for m in field.metadata for word, sign in SIGNS.items() if getattr(m, word, None) is not None]
+    choices = getattr(field.annotation, "__args__", ())
+    options = [f"`{c}`" for c in choices if isinstance(c, str)]
+    notes = "; ".join(filter(None, [field.description, " or ".join(options) if len(options) > 1 else "", ", ".join(limits)]))
+    default = field.get_default(call_default_factory=True)
+    return f"| `{name}` | {'–' if default is None else f'`{list(default) if isinstance(default, tuple) else default}`'} | {notes or ' '.join(name.split('_'))} |"
+
+
+SIGNS = {"gt": ">", "ge": "≥", "lt": "<", "le": "≤"}
