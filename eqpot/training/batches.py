@@ -7,16 +7,20 @@ epoch is a pure function of (seed, epoch): nothing has to be remembered to resum
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 
 import numpy as np
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Bool, Float
 
 from eqpot.core.errors import StructureError
 from eqpot.core.tree import record
 from eqpot.graph import Capacity, Frame, Graph, Host, collate, prepare
+from eqpot.graph.graph import Either
 
-CLASS_RATIO = 1.6
-"""Largest ratio of sizes within a size class."""
+CLASS_COST = 0.03
+"""A further size class (one more compile) has to save this share of the padded atom rows."""
+MAX_CLASSES = 6
+"""Most size classes of a data set."""
 
 
 @record
@@ -31,13 +35,13 @@ class Targets:
         weight: of each structure in the loss; with a leading member axis.
     """
 
-    energy: Float[Array, " G"]
-    forces: Float[Array, "N 3"]
-    stress: Float[Array, "G 3 3"]
-    has_energy: Bool[Array, " G"]
-    has_forces: Bool[Array, " N"]
-    has_stress: Bool[Array, " G"]
-    weight: Float[Array, "*K G"]
+    energy: Float[Either, " G"]
+    forces: Float[Either, "N 3"]
+    stress: Float[Either, "G 3 3"]
+    has_energy: Bool[Either, " G"]
+    has_forces: Bool[Either, " N"]
+    has_stress: Bool[Either, " G"]
+    weight: Float[Either, "*K G"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,15 +88,11 @@ class Batches:
 
     @cached_property
     def classes(self) -> list[tuple[list[int], Capacity]]:
-        """Indices and padded shape of each size class, small structures first; a class smaller than a batch joins the next."""
-        groups: list[list[int]] = []
-        for k in sorted(range(len(self.samples)), key=lambda k: len(self.samples[k].host)):
-            first = groups[-1][0] if groups else None
-            if first is None or (
-                len(self.samples[k].host) > CLASS_RATIO * len(self.samples[first].host) and len(groups[-1]) >= self.batch_size
-            ):
-                groups.append([])
-            groups[-1].append(k)
+        """Indices and padded shape of each size class, small structures first."""
+        order = sorted(range(len(self.samples)), key=lambda k: len(self.samples[k].host))
+        sizes = [len(self.samples[k].host) for k in order]
+        edges = size_classes(sizes, self.batch_size)
+        groups = [order[first:last] for first, last in pairwise(edges)]
         return [(group, self._capacity(group)) for group in groups]
 
     def _capacity(self, group: list[int]) -> Capacity:
@@ -147,6 +147,28 @@ class Batches:
             if labels.stress is not None:
                 targets.stress[g], targets.has_stress[g] = labels.stress, True
         return targets
+
+
+def size_classes(sizes: Sequence[int], batch_size: int) -> list[int]:
+    """Where to cut ascending sizes into classes so that padded rows plus `CLASS_COST` per class are fewest; cut points with both ends.
+
+    Dynamic programme over the places where the size changes: rows of a class = batches × batch size × its largest structure.
+    """
+    ends = [k for k in range(1, len(sizes)) if sizes[k] != sizes[k - 1]] + [len(sizes)]
+    ends = ends[:: max(1, len(ends) // 200)] if len(ends) > 200 else ends
+    ends = ends if ends[-1] == len(sizes) else [*ends, len(sizes)]
+    price = CLASS_COST * sum(sizes)
+    best: dict[int, tuple[float, list[int]]] = {0: (0.0, [0])}
+    for end in ends:
+        options = []
+        for start, (cost, cuts) in best.items():
+            if len(cuts) <= MAX_CLASSES:
+                count = end - start
+                graphs = min(batch_size, count)
+                rows = -(-count // graphs) * graphs * sizes[end - 1]
+                options.append((cost + rows + price, [*cuts, end]))
+        best[end] = min(options)
+    return best[len(sizes)][1]
 
 
 def bootstrap_weights(members: int, samples: int, seed: int, bootstrap: bool) -> np.ndarray:

@@ -1,6 +1,6 @@
 """Errors of a potential on labelled frames."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -93,12 +93,12 @@ class Evaluation:
         return {"frames": len(self.frames), **{n: vars(e) for n in names if (e := getattr(self, n)) is not None}}
 
 
-def evaluate(potential: Potential, frames: Sequence[Frame]) -> Evaluation:
+def evaluate(potential: Potential, frames: Iterable[Frame]) -> Evaluation:
     """Predict labelled frames.
 
     Args:
         potential: any potential.
-        frames: a `Dataset` or a sequence of frames.
+        frames: a `Dataset` or any frames.
 
     Raises:
         DataError: when there are no frames.

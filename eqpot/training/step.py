@@ -76,7 +76,8 @@ def train_step(
 ) -> tuple[TrainState, StepInfo]:
     """One step of all members; a step with a number that is not finite leaves the state as it was."""
     transform = make_optimizer(optimizer, total_steps)
-    decay = jnp.minimum(optimizer.ema, (1 + state.step) / (10 + state.step))  # a young average forgets faster
+    step = state.step.astype(float)
+    decay = jnp.minimum(optimizer.ema, (1 + step) / (10 + step))  # a young average forgets faster
 
     predict_member = predictor(spec, graph, with_stress)  # geometry is worked out once for all members
 
@@ -87,10 +88,11 @@ def train_step(
     def member(args: tuple[Params, Params, Any, Array]):
         params, average, opt_state, weight = args
         (value, terms), gradient = jax.value_and_grad(objective, has_aux=True)(params, weight)
-        updates, opt_state = transform.update(gradient, opt_state, params)
+        with jax.numpy_dtype_promotion("standard"):  # optax mixes its step counter with floats
+            updates, opt_state = transform.update(gradient, opt_state, params)
         params = optax.apply_updates(params, updates)
         average = jax.tree.map(lambda a, p: a + (1 - decay).astype(p.dtype) * (p - a), average, params)
-        finite = jnp.isfinite(value) & jnp.isfinite(optax.global_norm(gradient))
+        finite = jnp.isfinite(value) & jnp.isfinite(optax.tree.norm(gradient))
         return (params, average, opt_state), value, terms, finite
 
     old = (state.params, state.average, state.optimizer)

@@ -1,0 +1,201 @@
+"""Training learns, resumes to the same numbers, keeps what was made, and says why it stops."""
+
+import json
+
+import jax
+import numpy as np
+import pytest
+
+import eqpot
+from eqpot.core.errors import CheckpointError, ConfigError, DataError, TrainingError
+from eqpot.data import Dataset
+from eqpot.graph import Frame, Labels, Structure
+
+
+def leaves(potential):
+    return [np.asarray(x) for x in jax.tree.leaves(potential.params)]
+
+
+def same(a, b):
+    return all((x == y).all() for x, y in zip(leaves(a), leaves(b), strict=True))
+
+
+def test_the_loss_falls_and_the_members_differ(frames, settings):
+    rows = []
+    potential = eqpot.fit({**settings, "training": {"epochs": 30, "batch_size": 8}}, frames, on_epoch=rows.append)
+    assert rows[-1].valid["forces"]["mae"] < 0.5 * rows[0].valid["forces"]["mae"]
+    assert min(r.valid_loss for r in rows) == pytest.approx(rows[potential.metadata["best_epoch"] - 1].valid_loss)
+    result = potential.predict(frames[0].structure)
+    assert result.energy_std > 0 and (result.atom_std > 0).all()
+
+
+def test_a_member_of_an_ensemble_is_the_member_trained_alone(frames, settings):
+    """Without bootstrap weights the first member of two takes the very steps of a single one."""
+    plain = {**settings, "ensemble": {"members": 2, "bootstrap": False}}
+    both = eqpot.fit(plain, frames, on_epoch=None)
+    alone = eqpot.fit({**settings, "ensemble": {"members": 1}}, frames)
+    assert both.metadata["best_epoch"] == alone.metadata["best_epoch"]
+    for a, b in zip(leaves(both.member(0)), leaves(alone), strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-5)
+
+
+def test_resumed_equals_uninterrupted_bit_for_bit(frames, settings, tmp_path):
+    whole = eqpot.fit(settings, frames, folder=tmp_path / "whole")
+
+    def stop(report):
+        if report.epoch == 3:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        eqpot.fit(settings, frames, folder=tmp_path / "cut", on_epoch=stop)
+    seen = []
+    resumed = eqpot.fit(settings, frames, folder=tmp_path / "cut", resume=True, on_epoch=seen.append)
+    assert [r.epoch for r in seen] == [4, 5, 6]
+    assert same(whole, resumed)
+    logs = [[json.loads(line)["valid_loss"] for line in (tmp_path / n / "log.jsonl").read_text().splitlines()] for n in ("whole", "cut")]
+    assert logs[0] == logs[1]
+
+
+def test_a_lost_checkpoint_costs_epochs_not_exactness(frames, settings, tmp_path):
+    """Falling back to an older checkpoint repeats epochs and ends in the same place."""
+    whole = eqpot.fit(settings, frames, folder=tmp_path)
+    newest = max((tmp_path / "checkpoints").iterdir(), key=lambda p: int(p.name) if p.name.isdigit() else -1)
+    newest.rename(tmp_path / "lost")
+    (tmp_path / "potential.safetensors").unlink()
+    assert same(whole, eqpot.fit(settings, frames, folder=tmp_path, resume=True))
+
+
+def test_same_seed_same_potential_other_seed_other(frames, settings):
+    short = {**settings, "training": {"epochs": 2, "batch_size": 8}}
+    first = eqpot.fit(short, frames)
+    assert same(first, eqpot.fit(short, frames))
+    assert not same(first, eqpot.fit({**short, "seed": 1}, frames))
+
+
+@pytest.mark.parametrize(
+    ("change", "text"),
+    [
+        ({"optimizer": {"learning_rate": 0.02}}, r"optimizer\.learning_rate was 0\.01, now 0\.02"),
+        ({"seed": 7}, r"(seed was 0, now 7|hash of)"),
+    ],
+)
+def test_resume_with_another_configuration_is_refused_by_name(frames, settings, tmp_path, change, text):
+    eqpot.fit({**settings, "training": {"epochs": 2, "batch_size": 8}}, frames, folder=tmp_path)
+    with pytest.raises(CheckpointError, match=text):
+        eqpot.fit({**settings, "training": {"epochs": 2, "batch_size": 8}, **change}, frames, folder=tmp_path, resume=True)
+
+
+def test_resume_with_other_data_is_refused(frames, settings, tmp_path):
+    eqpot.fit(settings, frames, folder=tmp_path)
+    with pytest.raises(CheckpointError, match="hash of train data"):
+        eqpot.fit(settings, frames[:-1], folder=tmp_path, resume=True)
+
+
+def test_a_folder_with_a_run_is_not_written_over(frames, settings, tmp_path):
+    short = {**settings, "training": {"epochs": 1, "batch_size": 8}}
+    eqpot.fit(short, frames, folder=tmp_path)
+    with pytest.raises(ConfigError, match="holds a run already"):
+        eqpot.fit(short, frames, folder=tmp_path)
+    old = (tmp_path / "potential.safetensors").read_bytes()
+    eqpot.fit({**short, "seed": 5}, frames, folder=tmp_path, overwrite=True)
+    assert (tmp_path / "previous" / "1" / "potential.safetensors").read_bytes() == old
+    with pytest.raises(ConfigError, match="nothing to resume"):
+        eqpot.fit(short, frames, folder=tmp_path / "empty", resume=True)
+
+
+def test_a_damaged_checkpoint_is_named(frames, settings, tmp_path):
+    eqpot.fit(settings, frames, folder=tmp_path)
+    for file in (tmp_path / "checkpoints" / "6").rglob("*"):
+        if file.is_file() and file.stat().st_size > 200:
+            file.write_bytes(file.read_bytes()[:20])
+    with pytest.raises(CheckpointError, match="epoch 6 cannot be read"):
+        eqpot.fit(settings, frames, folder=tmp_path, resume=True)
+
+
+def test_training_stops_when_the_loss_is_not_finite(frames, settings, tmp_path):
+    wild = {**settings, "optimizer": {"learning_rate": 1.0, "clip_norm": 1e30, "warmup": 0.0}, "loss": {"energy": 1e30, "forces": 1e30}}
+    with pytest.raises(TrainingError, match=r"epoch \d+: the \w+ term is no longer finite in the batch of toy:frame \d+.*learning_rate"):
+        eqpot.fit(wild, frames, folder=tmp_path)
+    assert not (tmp_path / "potential.safetensors").exists()
+
+
+def test_patience_and_time_end_a_run(frames, settings):
+    rows = []
+    slow = {"learning_rate": 1e-12}
+    eqpot.fit({**settings, "optimizer": {**slow, "ema": 0.0}, "training": {"epochs": 50, "batch_size": 8, "patience": 3}}, frames, on_epoch=rows.append)
+    assert len(rows) < 50
+    rows.clear()
+    eqpot.fit({**settings, "training": {"epochs": 50, "batch_size": 8, "max_minutes": 1e-9}}, frames, on_epoch=rows.append)
+    assert len(rows) == 1
+
+
+def test_float64_is_float64_all_the_way(frames, settings):
+    potential = eqpot.fit({**settings, "training": {"epochs": 1, "batch_size": 8, "dtype": "float64"}}, frames)
+    assert potential.dtype == "float64" and all(x.dtype == np.float64 for x in leaves(potential))
+
+
+def test_stress_is_learned_where_it_is_labelled(settings):
+    """Two-atom crystals under E = k(V − V0)²: training with stress lowers the stress error."""
+    rng, rows = np.random.default_rng(0), []
+    frames = []
+    for k in range(24):
+        a = 1.8 + 0.3 * rng.random()
+        structure = Structure([6, 6], [[0, 0, 0], [a / 2, a / 2, a / 2]], a * np.eye(3), True)
+        volume = a**3
+        labels = Labels(energy=0.05 * (volume - 7) ** 2, forces=np.zeros((2, 3)), stress=0.1 * (volume - 7) * np.eye(3))
+        frames.append(Frame(structure, labels, f"toy:frame {k}"))
+    config = {**settings, "data": {"valid": 4, "allow": ["zero-forces"]}, "loss": {"energy": 1, "forces": 0, "stress": 100}}
+    eqpot.fit({**config, "training": {"epochs": 25, "batch_size": 4}}, Dataset(tuple(frames)), on_epoch=rows.append)
+    assert rows[-1].valid["stress"]["mae"] < 0.5 * rows[0].valid["stress"]["mae"]
+
+
+def test_isolated_atoms_fix_the_zero_of_energy(frames, settings):
+    atoms = [Frame(Structure([z], [[0, 0, 0]]), Labels(energy=e), group="IsolatedAtom") for z, e in ((1, -13.0), (8, -400.0))]
+    shifted = [f.replace(labels=Labels(energy=f.labels.energy - 400 - 26, forces=f.labels.forces)) for f in frames]
+    potential = eqpot.fit({**settings, "training": {"epochs": 2, "batch_size": 8}}, Dataset((*shifted, *atoms)))
+    assert potential.predict(Structure([8], [[0, 0, 0]])).energy == -400.0
+    assert potential.predict(Structure([1], [[5.0, 0, 0]])).energy == -13.0
+
+
+@pytest.mark.parametrize(
+    ("config", "change", "text"),
+    [
+        ({}, lambda fs: [Frame(f.structure, Labels(energy=f.labels.energy)) for f in fs], r"loss\.forces is 10 but no training frame has forces"),
+        ({"loss": {"stress": 1}}, lambda fs: fs, r"loss\.stress is set but no training frame has a stress"),
+        ({"data": {"valid": 400}}, lambda fs: fs, r"data\.valid = 400 holds out 400 of 40 frames"),
+    ],
+)
+def test_data_that_cannot_be_learned_from(frames, settings, config, change, text):
+    with pytest.raises(DataError, match=text):
+        eqpot.fit({**settings, **config}, Dataset(tuple(change(list(frames)))))
+
+
+def test_validation_frames_in_the_training_set_are_refused(frames, settings):
+    with pytest.raises(DataError, match=r"toy:frame 3: this validation frame is also a training frame"):
+        eqpot.fit(settings, frames, frames[3:5])
+
+
+def test_an_element_only_in_validation_is_refused(frames, settings):
+    strange = Dataset((Frame(Structure([6, 1], [[0, 0, 0], [1.1, 0, 0]]), Labels(energy=0.0, forces=np.zeros((2, 3))), "other:frame 0"),))
+    with pytest.raises(DataError, match="C"):
+        eqpot.fit(settings, frames, strange)
+
+
+@pytest.mark.parametrize(
+    ("config", "text"),
+    [
+        ({"trainign": {}}, r"unknown key 'trainign': did you mean 'training'"),
+        ({"training": {"n_epohcs": 3}}, r"unknown key 'training\.n_epohcs'"),
+        ({"training": {"batch_size": 0}}, r"training\.batch_size: found 0"),
+        ({"ensemble": {"members": 0}}, r"ensemble\.members: found 0"),
+        ({"model": {"cutoff": -4}}, r"model\.cutoff: found -4"),
+        ({"model": {"cutoff": float("nan")}}, r"model\.cutoff"),
+        ({"model": {"hidden": "64x0e + 32x1o"}}, r"hidden: found '64x0e \+ 32x1o', expected equal multiplicities"),
+        ({"loss": {"energy": 0, "forces": 0, "stress": 0}}, r"all weights are zero"),
+        ({"name": "../../x"}, r"name: found '\.\./\.\./x'"),
+        ({"data": {"valid": -1}}, r"data\.valid"),
+    ],
+)
+def test_configurations_are_checked_by_name(config, text):
+    with pytest.raises(ConfigError, match=text):
+        eqpot.fit(config)
