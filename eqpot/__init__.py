@@ -13,7 +13,9 @@ Units: eV, Å, amu, e, K; time in fs, pressure in GPa at the door. Nothing heavy
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0.dev0"
+from eqpot.core.version import VERSION
+
+__version__ = VERSION
 
 _HOME = {
     "Dataset": "eqpot.data",

@@ -6,6 +6,7 @@ aliases and tags are refused. Unknown keys are refused with the nearest known on
 
 import re
 from collections.abc import Iterable, Mapping
+from copy import deepcopy
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -16,6 +17,7 @@ from eqpot.core.errors import ConfigError, did_you_mean
 
 MAX_BYTES = 1 << 20
 MAX_DEPTH = 32
+MAX_DIGITS = 400
 
 C = TypeVar("C", bound="Config")
 
@@ -35,6 +37,8 @@ class _Loader(yaml.SafeLoader):
     def compose_node(self, parent: Any, index: Any) -> Any:
         if self.check_event(yaml.AliasEvent):
             raise ConfigError(f"line {self.peek_event().start_mark.line + 1}: aliases are not allowed")
+        if tag := getattr(self.peek_event(), "tag", None):
+            raise ConfigError(f"line {self.peek_event().start_mark.line + 1}: tags such as {tag!r} are not allowed")
         self.depth += 1
         if self.depth > MAX_DEPTH:
             raise ConfigError(f"nested deeper than {MAX_DEPTH} levels")
@@ -63,7 +67,16 @@ _SCALARS = {
 for _tag in ("tag:yaml.org,2002:bool", "tag:yaml.org,2002:null", "tag:yaml.org,2002:int", "tag:yaml.org,2002:float"):
     _pattern, _first = _SCALARS[_tag]
     _Loader.add_implicit_resolver(_tag, re.compile(f"^(?:{_pattern})$"), [c if c != "\0" else "" for c in _first])
-_Loader.add_constructor("tag:yaml.org,2002:int", lambda loader, node: int(loader.construct_scalar(node), 10))
+
+
+def _integer(loader: _Loader, node: Any) -> int:
+    text = loader.construct_scalar(node)
+    if len(text) > MAX_DIGITS:
+        raise ConfigError(f"line {node.start_mark.line + 1}: a number of {len(text)} digits")
+    return int(text, 10)
+
+
+_Loader.add_constructor("tag:yaml.org,2002:int", _integer)
 
 
 def load_yaml(path: str | Path) -> dict[str, Any]:
@@ -75,8 +88,8 @@ def load_yaml(path: str | Path) -> dict[str, Any]:
     path = Path(path)
     try:
         raw = path.read_bytes()
-    except OSError as error:
-        raise ConfigError(f"{path}: cannot be read ({error.strerror})") from None
+    except (OSError, ValueError) as error:  # ValueError: a NUL byte in the name
+        raise ConfigError(f"{str(path)!r}: cannot be read ({getattr(error, 'strerror', None) or error})") from None
     if len(raw) > MAX_BYTES:
         raise ConfigError(f"{path}: {len(raw)} bytes; a configuration has at most {MAX_BYTES}")
     try:
@@ -90,11 +103,11 @@ def load_yaml(path: str | Path) -> dict[str, Any]:
 def parse_yaml(text: str) -> dict[str, Any]:
     """Parse a YAML mapping from text; see `load_yaml`."""
     try:
-        value = yaml.load(text, Loader=_Loader)  # noqa: S506  (_Loader is a SafeLoader)
+        value = yaml.load(text, Loader=_Loader)
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         place = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
-        raise ConfigError(f"{place}{getattr(error, 'problem', None) or error}") from None
+        raise ConfigError(f"{place}{getattr(error, 'problem', None) or str(error).splitlines()[0]}") from None
     except RecursionError:
         raise ConfigError(f"nested deeper than {MAX_DEPTH} levels") from None
     if value is None:
@@ -110,7 +123,7 @@ def override(values: Mapping[str, Any], assignments: Iterable[str]) -> dict[str,
     Raises:
         ConfigError: when an assignment has no '='.
     """
-    result = {k: dict(v) if isinstance(v, dict) else v for k, v in values.items()}
+    result = deepcopy(dict(values))
     for assignment in assignments:
         key, equals, text = assignment.partition("=")
         if not equals or not key:
@@ -147,6 +160,8 @@ def _explain(cls: type[Config], fault: Any) -> str:
     if fault["type"] == "missing":
         return f"the key '{name}' is missing"
     reason = fault["msg"].removeprefix("Value error, ")
+    if not path:  # a rule about several keys: the reason names them
+        return reason
     return f"{name}: found {fault['input']!r:.80}, but {reason[0].lower()}{reason[1:]}"
 
 

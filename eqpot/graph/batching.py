@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from eqpot.core.errors import EqpotError, StructureError
 from eqpot.core.elements import atomic_number, symbol
+from eqpot.core.errors import EqpotError, StructureError
 from eqpot.graph.graph import Graph
 from eqpot.graph.neighbors import Neighbors, find_neighbors
 from eqpot.graph.structure import Structure

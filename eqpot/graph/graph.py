@@ -6,6 +6,7 @@ weight and species 0; a padding slot points to atom 0 and is masked.
 """
 
 import dataclasses
+from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
@@ -14,7 +15,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from eqpot.core.tree import record
 
-Either = Array | np.ndarray
+Either = Any if TYPE_CHECKING else Array | np.ndarray
 """A graph is filled with NumPy arrays on the host and holds JAX arrays on the device."""
 
 

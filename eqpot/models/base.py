@@ -17,7 +17,6 @@ from jaxtyping import Array, Float
 from eqpot.core.tree import record
 from eqpot.graph import Graph
 
-
 Geometry = Any
 """Pytree of arrays that a model makes of positions and cell."""
 

@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, PositiveInt, field_validator, model_validator
 
 from eqpot.core.config import Config
 from eqpot.core.errors import ConfigError
@@ -35,7 +35,7 @@ class EquivariantConfig(Config):
     correlation: int = Field(3, ge=1, le=3, description="factors in the symmetric contraction; body order minus one")
     n_radial: int = Field(8, ge=1, le=64, description="Bessel functions")
     envelope_order: int = Field(5, ge=3, le=12, description="order of the polynomial envelope")
-    radial_hidden: tuple[int, ...] = Field((64, 64), description="hidden widths of the radial network")
+    radial_hidden: tuple[PositiveInt, ...] = Field((64, 64), description="hidden widths of the radial network")
     readout_hidden: int = Field(16, ge=1, description="hidden width of the last readout")
 
     @field_validator("hidden")
@@ -48,6 +48,12 @@ class EquivariantConfig(Config):
     def _gate_has_no_product(self) -> "EquivariantConfig":
         if self.update == "gate" and self.correlation != 1:
             raise ConfigError(f"update 'gate' makes no products: found correlation {self.correlation}, expected 1")
+        return self
+
+    @model_validator(mode="after")
+    def _edges_reach_hidden(self) -> "EquivariantConfig":
+        if self.hidden_l_max > self.l_max:
+            raise ConfigError(f"hidden goes to degree {self.hidden_l_max} but l_max is {self.l_max}; expected l_max of at least that")
         return self
 
     @property

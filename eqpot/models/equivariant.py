@@ -9,6 +9,7 @@ from flax import nnx
 from jaxtyping import Array, Float
 
 from eqpot.basis import bessel, polynomial_envelope
+from eqpot.core.errors import ConfigError
 from eqpot.core.numerics import safe_norm
 from eqpot.core.tree import record
 from eqpot.graph import Graph
@@ -62,7 +63,10 @@ class Equivariant(EnergyModel):
     """
 
     def __init__(self, config: EquivariantConfig, n_species: int, normalization: Normalization, *, rngs: nnx.Rngs) -> None:
+        if len(normalization.shift) not in (0, n_species):
+            raise ConfigError(f"shift: found {len(normalization.shift)} values, expected one per element ({n_species}) or none")
         self.config, self.normalization = config, normalization
+        self.shift = normalization.shift or (0.0,) * n_species
         self.cutoff, self.receptive_field = config.cutoff, config.cutoff * config.n_layers
         channels, last = config.channels, config.n_layers - 1
         self.embedding = SpeciesLinear(1, n_species, 1, channels, rngs=rngs)
@@ -97,6 +101,6 @@ class Equivariant(EnergyModel):
             features = layer(features, kept, graph, geometry)
             scalars.append(features[0][0])
             energy = energy + readout(scalars[-1])[:, 0]
-        shift = jnp.asarray(self.normalization.shift, bound.dtype)[species]
+        shift = jnp.asarray(self.shift, bound.dtype)[species]
         energy = energy * self.normalization.scale + shift * bound
         return AtomOutputs(jnp.where(graph.atom_mask, energy, 0), jnp.concatenate(scalars, -1))

@@ -1,8 +1,12 @@
 """Potentials: a model, its parameters, its derivatives, its ensemble, its file."""
 
-from eqpot.potential.derivatives import Prediction, hessian_vector_product, map_members, predict, predict_members, predictor
+from eqpot.core.devices import use_cores
+from eqpot.potential.derivatives import Prediction, hessian_vector_product, predict, predict_members, predictor
+from eqpot.potential.members import map_members, place_members
 from eqpot.potential.potential import Potential, Result
 from eqpot.potential.spec import ModelSpec, Params
+
+use_cores()
 
 __all__ = [
     "ModelSpec",
@@ -12,6 +16,7 @@ __all__ = [
     "Result",
     "hessian_vector_product",
     "map_members",
+    "place_members",
     "predict",
     "predict_members",
     "predictor",

@@ -55,18 +55,30 @@ def write_archive(path: str | Path, header: dict[str, Any], tensors: dict[str, n
     bad = [name for name, value in tensors.items() if not np.isfinite(value).all()]
     if bad:
         raise ArchiveError(f"{path}: not written, the parameter {bad[0]} is not finite")
-    text = json.dumps({"format": FORMAT, "units": UNITS, **header}, sort_keys=True)
+    try:
+        text = json.dumps({"format": FORMAT, "units": UNITS, **header}, sort_keys=True)
+    except TypeError as error:
+        raise ArchiveError(f"{path}: not written, the metadata cannot be JSON ({error})") from None
     blob = save(tensors, metadata={"eqpot": text, "sha256": _digest(text, tensors)})
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
+        _replace(path, blob)
+    except OSError as error:
+        raise ArchiveError(f"{path}: cannot be written ({error.strerror or error})") from None
+
+
+def _replace(path: Path, blob: bytes) -> None:
+    """Write beside the file, flush to the disk, then rename; a failure leaves neither half a file nor a temporary one."""
+    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
+        try:
             file.write(blob)
             file.flush()
             os.fsync(file.fileno())
-        os.chmod(file.name, 0o644)
-        os.replace(file.name, path)
-    except OSError as error:
-        raise ArchiveError(f"{path}: cannot be written ({error.strerror})") from None
+            os.chmod(file.name, 0o644)
+            os.replace(file.name, path)
+        except BaseException:
+            Path(file.name).unlink(missing_ok=True)
+            raise
 
 
 def read_archive(path: str | Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:

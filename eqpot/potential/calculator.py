@@ -6,6 +6,7 @@ from ase.calculators.calculator import Calculator, PropertyNotImplementedError, 
 from ase.stress import full_3x3_to_voigt_6_stress
 
 from eqpot.graph.batching import Capacity, capacity_of
+from eqpot.potential.potential import bucket
 
 
 class EqpotCalculator(Calculator):
@@ -37,7 +38,7 @@ class EqpotCalculator(Calculator):
             raise PropertyNotImplementedError(f"stress needs three periodic directions, found pbc={self.atoms.pbc.tolist()}")
         host = self.potential.prepare(self.atoms)
         if self._capacity is None or not self._capacity.fits(capacity_of([host], exact=True)):
-            self._capacity = capacity_of([host])
+            self._capacity = bucket([host])
         result = self.potential.predict_hosts([host], self._capacity)[0]
         self.results = {
             "energy": result.energy,

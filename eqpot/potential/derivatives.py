@@ -16,6 +16,7 @@ from jaxtyping import Array, Float
 from eqpot.core.tree import record
 from eqpot.graph import Graph
 from eqpot.models import AtomOutputs, Geometry
+from eqpot.potential.members import map_members
 from eqpot.potential.spec import ModelSpec, Params
 
 
@@ -77,17 +78,6 @@ def volumes(graph: Graph) -> Float[Array, " G"]:
     a, b, c = (graph.cell[:, k] for k in range(3))
     volume = jnp.abs(jnp.sum(a * jnp.cross(b, c), -1))
     return jnp.where(volume > 0, volume, jnp.inf)
-
-
-def map_members(function: Callable[[Any], Any], members: Any) -> Any:
-    """Apply a function to each member of an ensemble, results stacked along a leading axis.
-
-    What the function closes over (graph, geometry) is shared. On a CPU members run one after the other inside one program, because a batched
-    product over members loses the cache blocking that makes a single member fast; elsewhere they run side by side (`vmap`).
-    """
-    if jax.default_backend() == "cpu":
-        return jax.lax.map(function, members)
-    return jax.vmap(function)(members)
 
 
 def predict_members(spec: ModelSpec, params: Params, graph: Graph, with_stress: bool = False) -> Prediction:

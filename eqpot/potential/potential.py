@@ -4,9 +4,9 @@
 members, saves itself to one file, and becomes an ASE calculator. It cannot be changed; training makes a new one.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +14,14 @@ import jax
 import numpy as np
 
 from eqpot.core.config import build
+from eqpot.core.elements import atomic_number
 from eqpot.core.errors import ArchiveError, EqpotError, StructureError
 from eqpot.graph import Host, Structure, collate, prepare
-from eqpot.graph.batching import Capacity, capacity_of
+from eqpot.graph.batching import Capacity, capacity_of, round_up
 from eqpot.models import ModelConfig, Normalization
 from eqpot.potential.archive import flatten, read_archive, unflatten, write_archive
 from eqpot.potential.derivatives import predict_members
+from eqpot.potential.members import place_members
 from eqpot.potential.spec import ModelSpec, Params
 
 ATOMS_PER_BATCH = 256
@@ -100,8 +102,15 @@ class Potential:
         return sum(leaf[0].size for leaf in jax.tree.leaves(self.params))
 
     def member(self, index: int) -> "Potential":
-        """One member as a potential of its own."""
-        params = jax.tree.map(lambda leaf: leaf[index : index + 1] if index != -1 else leaf[-1:], self.params)
+        """One member as a potential of its own; negative indices count from the end.
+
+        Raises:
+            EqpotError: when there is no such member.
+        """
+        if not -self.n_members <= index < self.n_members:
+            raise EqpotError(f"member {index}: this potential has {self.n_members} (0 to {self.n_members - 1})")
+        index %= self.n_members
+        params = jax.tree.map(lambda leaf: leaf[index : index + 1], self.params)
         return Potential(self.spec, params, self.reference_energies, self.metadata, self.dtype)
 
     def astype(self, dtype: str) -> "Potential":
@@ -110,6 +119,11 @@ class Potential:
             raise EqpotError(f"dtype: found '{dtype}', expected 'float32' or 'float64'")
         params = jax.tree.map(lambda leaf: np.asarray(leaf, dtype), self.params)
         return Potential(self.spec, params, self.reference_energies, self.metadata, dtype)
+
+    @cached_property
+    def _placed(self) -> Params:
+        """The parameters on their devices; first asked for in the precision of the potential."""
+        return place_members(self.params)
 
     def prepare(self, atoms: Any) -> Host:
         """Check a structure against this potential and find its neighbours.
@@ -133,11 +147,14 @@ class Potential:
             a `Result` for one structure, a list of them for a sequence.
 
         Raises:
-            StructureError: naming the structure's index, its fault and what to do.
+            StructureError: naming the structure's index, its fault and what to do; also for an empty sequence.
         """
-        single = isinstance(atoms, Structure) or hasattr(atoms, "get_atomic_numbers")
+        single = not isinstance(atoms, Iterable) or isinstance(atoms, Structure) or hasattr(atoms, "get_atomic_numbers")
+        items = [atoms] if single else list(atoms)
+        if not items:
+            raise StructureError("no structures: expected at least one ase.Atoms or eqpot.Structure")
         hosts = []
-        for index, item in enumerate([atoms] if single else atoms):
+        for index, item in enumerate(items):
             try:
                 hosts.append(self.prepare(item))
             except StructureError as error:
@@ -151,9 +168,9 @@ class Potential:
         for batch in _batches(hosts):
             chosen = [hosts[k] for k in batch]
             with jax.enable_x64(self.dtype == "float64"):
-                graph = collate(chosen, capacity, self.dtype)
+                graph = collate(chosen, capacity or bucket(chosen), self.dtype)
                 stress = any(h.structure.pbc.all() for h in chosen)
-                arrays = jax.device_get(_predict(self.spec, self.params, graph, stress))
+                arrays = jax.device_get(_predict(self.spec, self._placed, graph, stress))
             results.update(zip(batch, self._split(chosen, arrays), strict=True))
         return [results[k] for k in range(len(hosts))]
 
@@ -213,11 +230,14 @@ class Potential:
             normalization = Normalization(norm["average_neighbors"], norm["scale"], tuple(norm["shift"]))
             spec = ModelSpec(build(ModelConfig, header["model"]), tuple(header["elements"]), normalization)
             shapes, members = spec.shapes(), int(header["members"])
-            references, dtype = tuple(map(float, header["reference_energies"])), header["dtype"]
-        except (KeyError, TypeError, EqpotError) as error:
-            raise ArchiveError(f"{path}: the header lacks or misstates {error}") from None
-        _check_tensors(path, tensors, {k: (members, *v.shape) for k, v in _shapes(shapes).items()})
-        return cls(spec, unflatten(tensors, shapes), references, header["metadata"], dtype)
+            references, dtype, metadata = tuple(map(float, header["reference_energies"])), header["dtype"], dict(header["metadata"])
+            _check_header(spec, members, references, dtype)
+        except KeyError as error:
+            raise ArchiveError(f"{path}: the header lacks {error}") from None
+        except (TypeError, ValueError) as error:
+            raise ArchiveError(f"{path}: the header misstates something ({error})") from None
+        _check_tensors(path, tensors, {k: (members, *v.shape) for k, v in _shapes(shapes).items()}, dtype)
+        return cls(spec, unflatten(tensors, shapes), references, metadata, dtype)
 
 
 def _std(values: np.ndarray) -> Any:
@@ -232,7 +252,18 @@ def _shapes(tree: Any, prefix: str = "") -> dict[str, Any]:
     return {k: v for key, value in tree.items() for k, v in _shapes(value, f"{prefix}/{key}" if prefix else str(key)).items()}
 
 
-def _check_tensors(path: str | Path, tensors: dict[str, np.ndarray], shapes: dict[str, tuple[int, ...]]) -> None:
+def _check_header(spec: ModelSpec, members: int, references: tuple[float, ...], dtype: Any) -> None:
+    for element in spec.elements:
+        atomic_number(element)
+    if len(references) != len(spec.elements) or not np.isfinite(references).all():
+        raise ArchiveError(f"reference energies {references} for the elements {spec.elements}")
+    if members < 1:
+        raise ArchiveError(f"{members} members")
+    if dtype not in ("float32", "float64"):
+        raise ArchiveError(f"dtype {dtype!r}")
+
+
+def _check_tensors(path: str | Path, tensors: dict[str, np.ndarray], shapes: dict[str, tuple[int, ...]], dtype: str) -> None:
     missing, extra = sorted(shapes.keys() - tensors.keys()), sorted(tensors.keys() - shapes.keys())
     if missing or extra:
         word, name = ("is missing", missing[0]) if missing else ("does not belong to this architecture", extra[0])
@@ -240,6 +271,14 @@ def _check_tensors(path: str | Path, tensors: dict[str, np.ndarray], shapes: dic
     for name, shape in shapes.items():
         if tensors[name].shape != shape:
             raise ArchiveError(f"{path}: the parameter {name} has shape {tensors[name].shape}, expected {shape}")
+        if tensors[name].dtype != dtype:
+            raise ArchiveError(f"{path}: the parameter {name} is of type {tensors[name].dtype}, expected {dtype}")
+
+
+def bucket(hosts: Sequence[Host]) -> Capacity:
+    """A padded size from a coarse grid, so that structures of any size share a dozen programs; padding structures cost next to nothing."""
+    need = capacity_of(hosts, exact=True)
+    return Capacity(round_up(need.graphs, 1, 4.0), round_up(need.atoms, 8, 1.4), round_up(need.neighbors, 8, 1.5))
 
 
 def _batches(hosts: Sequence[Host]) -> list[list[int]]:

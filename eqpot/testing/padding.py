@@ -1,0 +1,60 @@
+"""What the padded graph must not show: its padding, its company, the order of its slots; and what the compiler must not redo."""
+
+import copy
+from collections.abc import Sequence
+
+import numpy as np
+
+from eqpot.graph import Capacity, Graph, Structure
+from eqpot.graph.batching import capacity_of
+from eqpot.testing.subject import GRAPHS, Subject, evaluate, split
+
+
+def padding(subject: Subject, structures: Sequence[Structure]) -> float:
+    """Exactly as large as needed, and larger in every direction."""
+    structures = structures[: GRAPHS - 1]
+    tight = subject(structures, capacity_of(subject.hosts(structures), exact=True))
+    return subject.hold("padding", subject.mismatch(subject(structures), tight), "padding atoms or masked slots take part")
+
+
+def batch(subject: Subject, structures: Sequence[Structure]) -> float:
+    """Together as alone."""
+    single = [subject([s])[0] for s in structures]
+    return subject.hold("batch", subject.mismatch(subject(structures), single), "structures of one batch see each other")
+
+
+def edge_order(subject: Subject, structures: Sequence[Structure]) -> float:
+    """Slots of the neighbour table in another order, masked ones among them, pointing anywhere."""
+    graph = subject.graph(structures)
+    found = split(subject.run(shuffle_slots(graph, np.random.default_rng(6))), structures)
+    return subject.hold("edge_order", subject.mismatch(found, subject(structures)), "the order of neighbours, or a masked slot, matters")
+
+
+def shuffle_slots(graph: Graph, rng: np.random.Generator) -> Graph:
+    """The same graph with the slots of each atom permuted and nonsense in the masked ones."""
+    order = rng.permuted(np.tile(np.arange(graph.neighbors.shape[1]), (len(graph.neighbors), 1)), axis=1)
+    mask = np.take_along_axis(graph.edge_mask, order, 1)
+    neighbors = np.take_along_axis(graph.neighbors, order, 1)
+    shifts = np.take_along_axis(graph.shifts, order[..., None], 1)
+    anywhere = rng.integers(0, len(neighbors), neighbors.shape).astype(neighbors.dtype)
+    return graph.replace(neighbors=np.where(mask, neighbors, anywhere), shifts=shifts, edge_mask=mask)
+
+
+def recompilation(subject: Subject, structures: Sequence[Structure]) -> float:
+    """Number of programs made for other structures of the same padded shape, and for an equal copy of the specification."""
+    capacity = Capacity(*subject.graph(structures).shape)
+    subject(structures, capacity)
+    before = evaluate._cache_size()
+    subject(list(structures)[::-1], capacity)
+    other = Subject(copy.deepcopy(subject.spec), subject.params, subject.dtype)
+    other(structures, capacity)
+    made = float(evaluate._cache_size() - before)
+    return subject.hold("recompilation", made, "static attributes must hash by value, and shapes may depend on the capacity only")
+
+
+def dtype(subject: Subject, structures: Sequence[Structure]) -> float:
+    """Number of outputs in another precision than the input."""
+    found = subject.run(subject.graph(structures))
+    arrays = (found.energy, found.forces, found.stress, found.atom_energy, found.features)
+    wrong = float(sum(a.dtype != subject.dtype for a in arrays))
+    return subject.hold("dtype", wrong, "a constant or parameter forces another precision")

@@ -1,0 +1,59 @@
+"""Every model that the package ships passes the public suite, in both precisions."""
+
+import pytest
+
+from eqpot.testing import POTENTIAL_CHECKS, check_model, check_potential
+
+SECOND = ("hessian", "parameter_gradient")
+MODELS = {
+    "pairs, scalars": {"correlation": 1, "l_max": 1, "hidden": "4x0e"},
+    "pairs, one layer, l_max 0": {"correlation": 1, "l_max": 0, "hidden": "4x0e", "n_layers": 1},
+    "triples, scalars, three layers": {"correlation": 2, "l_max": 2, "hidden": "4x0e", "n_layers": 3},
+    "triples, tensors": {"correlation": 2, "l_max": 2, "hidden": "4x0e + 4x1o + 4x2e"},
+    "quadruples, one element": {"correlation": 3, "l_max": 2, "hidden": "4x0e", "elements": ("Si",), "cutoff": 5.0, "n_layers": 1},
+    "quadruples, vectors, l_max 3": {"correlation": 3, "l_max": 3, "hidden": "4x0e + 4x1o"},
+    "gate, scalars": {"update": "gate", "correlation": 1, "l_max": 1, "hidden": "4x0e"},
+    "gate, tensors": {"update": "gate", "correlation": 1, "l_max": 2, "hidden": "4x0e + 4x1o + 4x2e", "cutoff": 5.0},
+}
+DEEP = {
+    "quadruples, vectors": {"correlation": 3},
+    "gate, vectors": {"update": "gate", "correlation": 1, "envelope_order": 3},
+}
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_first_derivatives(name, make_spec, draw):
+    spec = make_spec(**MODELS[name])
+    for dtype in ("float64", "float32"):
+        print(f"\n{name}:", check_model(spec, draw(spec, 0), dtype=dtype, skip=SECOND))
+
+
+@pytest.mark.parametrize("name", DEEP)
+def test_all_laws(name, make_spec, draw):
+    spec = make_spec(**DEEP[name])
+    print(f"\n{name}:", check_model(spec, draw(spec, 1), dtype="float64"))
+    print(f"\n{name}:", check_model(spec, draw(spec, 1), dtype="float32", skip=SECOND))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("name", [*MODELS, *DEEP])
+def test_every_law_of_every_model(name, dtype, make_spec, draw):
+    spec = make_spec(**{**MODELS, **DEEP}[name])
+    print(f"\n{name}:", check_model(spec, draw(spec, 2), dtype=dtype))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("correlation", [1, 2, 3])
+@pytest.mark.parametrize("degree", [0, 1, 2])
+def test_the_grid_of_architectures(correlation, degree, make_spec, draw):
+    hidden = " + ".join(f"4x{l}{'eo'[l % 2]}" for l in range(degree + 1))
+    spec = make_spec(correlation=correlation, hidden=hidden, l_max=3)
+    for dtype in ("float64", "float32"):
+        print(check_model(spec, draw(spec, 3), dtype=dtype, skip=SECOND))
+
+
+@pytest.mark.parametrize(("kind", "dtype"), [("contraction", "float32"), ("gate", "float64")])
+def test_ensembles(kind, dtype, gate_potential, make_potential, structures):
+    ensemble = make_potential(members=3, tiny=True) if kind == "contraction" else gate_potential
+    print("\n", check_potential(ensemble.astype(dtype), structures[:2], only=tuple(POTENTIAL_CHECKS)))
