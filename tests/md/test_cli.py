@@ -1,0 +1,77 @@
+"""`eqpot md` parses, runs, prints."""
+
+import json
+
+import pytest
+from ase.build import molecule
+from ase.io import read, write
+from typer import Typer
+from typer.testing import CliRunner
+
+from eqpot.cli.md import md
+from eqpot.core.errors import EqpotError
+from eqpot.models import EquivariantConfig, Normalization
+from eqpot.potential import ModelSpec, Potential
+
+app = Typer()
+app.command()(md)
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("cli")
+    config = EquivariantConfig(cutoff=3.0, hidden="4x0e", l_max=1, n_layers=1, correlation=1, radial_hidden=(8,))
+    spec = ModelSpec(config, ("H", "O"), Normalization(5.0, 0.1, (0.0, 0.0)))
+    Potential(spec, spec.init_members([0, 1]), (0.0, 0.0)).save(folder / "water.safetensors")
+    write(folder / "water.xyz", molecule("H2O"), format="extxyz")
+    return folder
+
+
+def _run(files, *options, **kwargs):
+    return CliRunner().invoke(app, [str(files / "water.safetensors"), str(files / "water.xyz"), *options], **kwargs)
+
+
+@pytest.mark.parametrize("ensemble", ["nve", "nvt", "langevin"])
+def test_runs_and_writes(files, tmp_path, ensemble):
+    path = tmp_path / "out.extxyz"
+    result = _run(files, "--ensemble", ensemble, "--temperature", "200", "--steps", "20", "-o", str(path), "--json", catch_exceptions=False)
+    assert result.exit_code == 0
+    summary = json.loads(result.stdout)
+    assert summary["steps"] == 20
+    assert summary["frames"] == 3
+    assert (summary["energy_drift_meV_per_atom_per_ps"] is None) == (ensemble == "langevin")
+    frames = read(path, ":")
+    assert len(frames) == 3
+    options = ["--index", "-1", "--ensemble", ensemble, "--steps", "1", "-o", str(tmp_path / "two.xyz")]
+    again = CliRunner().invoke(app, [str(files / "water.safetensors"), str(path), *options], catch_exceptions=False)
+    assert "trajectory" in again.stdout
+    assert read(tmp_path / "two.xyz", 0).get_velocities() == pytest.approx(frames[-1].get_velocities(), abs=1e-6)
+
+
+def test_time_instead_of_steps(files, tmp_path):
+    result = _run(files, "--time-ps", "0.01", "--timestep", "0.5", "-o", str(tmp_path / "a.h5"), "--json", catch_exceptions=False)
+    assert json.loads(result.stdout)["steps"] == 20
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        (["--steps", "5", "--time-ps", "1"], "both"),
+        (["--steps", "0"], "n_steps"),
+        (["--time-ps", "-1"], "time-ps"),
+        (["--temperature", "-3"], "temperature_K"),
+        (["--timestep", "1e25"], "timestep_fs"),
+        (["--index", "7"], "frame 7"),
+        (["-o", "out.dcd"], "suffix"),
+    ],
+)
+def test_bad_options_are_one_line(files, options, reason):
+    result = _run(files, *options)
+    assert isinstance(result.exception, EqpotError)
+    assert reason in str(result.exception)
+    assert "\n" not in str(result.exception)
+
+
+def test_help_is_for_scientists(files):
+    text = CliRunner().invoke(app, ["--help"], env={"COLUMNS": "200"}).stdout
+    assert all(word in text for word in ("thermostat", "Timestep in fs", "velocities", "Trajectory"))

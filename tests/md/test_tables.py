@@ -1,0 +1,110 @@
+"""The neighbour table is an implementation detail: no choice about it may change the physics."""
+
+import jax
+import numpy as np
+import pytest
+from ase.build import bulk
+
+from eqpot.core.errors import SimulationError
+from eqpot.graph import Capacity, collate, prepare
+from eqpot.graph.structure import Structure
+from eqpot.md import NVE, NVT, Langevin, simulate, table
+from eqpot.potential import predict
+
+from .conftest import cluster, crystal, morse
+
+HOT = {"temperature_K": 900.0, "precision": "float64"}
+FAST = NVE(timestep_fs=2.0)
+
+
+def test_what_lies_beyond_the_cutoff_adds_nothing():
+    structure = Structure.from_atoms(crystal())
+    with jax.enable_x64(True):
+        potential = morse().astype("float64")
+        member = jax.tree.map(lambda x: x[0], potential.params)
+        near, far = (
+            predict(
+                potential.spec, member, jax.device_put(collate([prepare(structure, ("Cu",), 5.0 + skin)], Capacity(1, 32, 140), "float64"))
+            )
+            for skin in (0.0, 2.0)
+        )
+    assert np.allclose(near.forces, far.forces, rtol=0, atol=1e-12)
+    assert np.allclose(near.atom_energy, far.atom_energy, rtol=0, atol=1e-12)
+
+
+def test_skin_changes_nothing_but_rounding():
+    narrow, wide = (simulate(morse(), crystal(), FAST, 300, skin=skin, **HOT) for skin in (0.05, 2.0))
+    assert narrow.rebuilds > 50
+    assert wide.rebuilds < 3
+    assert np.abs(narrow.positions - wide.positions).max() < 1e-9
+
+
+def test_lattice_vectors_and_far_places_change_nothing():
+    atoms, moved = crystal(), crystal()
+    atoms.set_momenta(np.random.default_rng(1).normal(size=(32, 3)) * 2)
+    moved.set_momenta(atoms.get_momenta())
+    images = np.random.default_rng(0).integers(-3, 4, (32, 3)) @ atoms.cell.array
+    moved.positions += images + np.array([1e3, -2e3, 5e2])
+    here, there = (simulate(morse(), a, FAST, 200, precision="float64") for a in (atoms, moved))
+    shift = there.positions - here.positions - (images + np.array([1e3, -2e3, 5e2]))
+    assert np.abs(shift).max() < 1e-8
+
+
+def test_atoms_cross_the_boundary_unwrapped():
+    """A gas-like crystal streams through its cell; positions go on and on, energy stays."""
+    atoms = crystal(noise=0.0)
+    atoms.positions += np.array([0.01, 0.01, 0.01])
+    potential = morse(depth=0.02)
+    run = simulate(potential, atoms, NVT(2000.0, timestep_fs=2.0), 2000, seed=1, precision="float64")
+    assert np.abs(run.positions[-1] - run.positions[0]).max() > 4.0
+    assert np.abs(np.diff(run.positions, axis=0)).max() < 1.5
+    checked = run.final.copy()
+    checked.calc = potential.astype("float64").calculator()
+    assert checked.get_potential_energy() == pytest.approx(run.final.get_potential_energy(), abs=1e-9)
+    assert np.abs(checked.get_forces() - run.final.get_forces()).max() < 1e-9
+    assert run.rebuilds > 10
+
+
+def test_a_cell_smaller_than_the_cutoff_moves_like_its_supercell():
+    small = bulk("Cu", "fcc", a=3.75, cubic=True)
+    small.positions += np.random.default_rng(0).normal(size=(4, 3)) * 0.1
+    large = small * 2
+    runs = [simulate(morse(), a, FAST, 100, temperature_K=0.0, precision="float64") for a in (small, large)]
+    images = runs[1].positions.reshape(11, 8, 4, 3) - runs[1].positions[:1].reshape(1, 8, 4, 3)
+    assert np.abs(images - (runs[0].positions - runs[0].positions[0])[:, None]).max() < 1e-9
+
+
+def test_the_table_grows_when_the_system_becomes_denser():
+    """A gas of atoms condenses: the number of neighbours rises above every capacity chosen at the start."""
+    rng = np.random.default_rng(3)
+    atoms = crystal(noise=0.0) * (1, 1, 2)
+    atoms.set_cell(atoms.cell.array * 1.5, scale_atoms=True)
+    atoms.positions += rng.normal(size=atoms.positions.shape) * 0.2
+    run = simulate(morse(depth=1.0), atoms, Langevin(600.0, timestep_fs=4.0, friction_per_fs=0.01), 1500, every=100)
+    assert run.growths >= 1
+    assert run.compiles == 1 + run.growths
+    final = run.final.copy()
+    final.calc = morse(depth=1.0).calculator()
+    assert np.abs(final.get_forces() - run.final.get_forces()).max() < 1e-3
+
+
+def test_a_small_molecule_lists_all_pairs_once():
+    run = simulate(morse(), cluster(), FAST, 1000, **HOT)
+    assert run.rebuilds == run.growths == 0
+
+
+def test_a_molecule_may_fall_apart():
+    """With all pairs listed, atoms that leave each other's range are no trouble."""
+    atoms = cluster()
+    atoms.set_velocities(atoms.positions * 0.05)
+    run = simulate(morse(depth=0.05), atoms, FAST, 500, precision="float64")
+    assert np.linalg.norm(run.positions[-1, 0] - run.positions[-1, 1]) > 10.0
+    assert run.forces[-1] == pytest.approx(np.zeros((6, 3)), abs=1e-12)
+
+
+def test_atoms_that_meet_are_an_error():
+    maker = table.TableMaker(morse(), Structure.from_atoms(crystal()), 0.3, "float64")
+    positions = crystal().positions
+    positions[1] = positions[0] + 0.01
+    with pytest.raises(SimulationError, match=r"atoms . and . are 0\.0173 Å apart"):
+        maker.make(positions)
