@@ -3,15 +3,16 @@
 Faults of the input end in one line on standard error and exit code 1, wrong usage in code 2, an interrupt in 130; `--debug` shows the traceback.
 """
 
+import functools
 import importlib.metadata
 import os
 import signal
 import sys
+from collections.abc import Callable
 from typing import Annotated, Any, NoReturn
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # XLA's start-up chatter is not for users
 
-import click
 import typer
 
 from eqpot.cli.config import config
@@ -29,8 +30,32 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (inspect, fit, evaluate, md, config):
-    app.command()(command)
+
+
+def guarded(command: Callable[..., None]) -> Callable[..., None]:
+    """The command with faults turned into one line and an exit code."""
+
+    @functools.wraps(command)
+    def run(*args: Any, **kwargs: Any) -> None:
+        try:
+            command(*args, **kwargs)
+        except KeyboardInterrupt:
+            _fail("interrupted; what was finished is saved", 130)
+        except (EqpotError, OSError, MemoryError) as error:
+            if "--debug" in sys.argv:
+                raise
+            _fail(" ".join(str(error).split()) or type(error).__name__, 1)
+
+    return run
+
+
+def _fail(message: str, code: int) -> NoReturn:
+    print(f"eqpot: {message}", file=sys.stderr)
+    sys.exit(code)
+
+
+for verb in (inspect, fit, evaluate, md, config):
+    app.command()(guarded(verb))
 
 
 def _version(value: bool) -> None:
@@ -53,28 +78,10 @@ def _terminate(number: int, frame: Any) -> NoReturn:
     raise KeyboardInterrupt
 
 
-def main() -> NoReturn:
-    """Entry point: run a command and turn faults into one line and an exit code."""
+def main() -> None:
+    """Entry point."""
     signal.signal(signal.SIGTERM, _terminate)  # a scheduler's signal is an interrupt: state is saved before the end
-    try:
-        code = app(standalone_mode=False)
-    except KeyboardInterrupt:
-        _fail("interrupted; what was finished is saved", 130)
-    except click.exceptions.Abort:
-        _fail("interrupted; what was finished is saved", 130)
-    except click.ClickException as error:
-        error.show()
-        sys.exit(error.exit_code)
-    except (EqpotError, OSError, MemoryError) as error:
-        if "--debug" in sys.argv:
-            raise
-        _fail(" ".join(str(error).split()) or type(error).__name__, 1)
-    sys.exit(code if isinstance(code, int) else 0)
-
-
-def _fail(message: str, code: int) -> NoReturn:
-    print(f"eqpot: {message}", file=sys.stderr)
-    sys.exit(code)
+    app()
 
 
 if __name__ == "__main__":

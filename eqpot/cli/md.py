@@ -39,11 +39,14 @@ def md(
         EnsembleName, typer.Option(help="nve: constant energy; nvt: Nosé-Hoover thermostat; langevin: random thermostat.")
     ] = EnsembleName.nvt,
     temperature: Annotated[
-        float | None, typer.Option(help="Of the thermostat [K], 300 unless given; with nve, of newly drawn velocities.", show_default=False)
+        float | None,
+        typer.Option(help="In K: of the thermostat, 300 unless given; with nve, of newly drawn velocities.", show_default=False),
     ] = None,
-    timestep: Annotated[float, typer.Option(help="Timestep [fs]; 0.5 with hydrogen, 1 to 2 without.")] = 0.5,
+    timestep: Annotated[float, typer.Option(help="Timestep in fs: 0.5 with hydrogen, 1 to 2 without.")] = 0.5,
     steps: Annotated[int | None, typer.Option(help="Number of steps; 1000 unless this or --time-ps is given.", show_default=False)] = None,
-    time_ps: Annotated[float | None, typer.Option("--time-ps", help="Simulated time [ps], instead of --steps.", show_default=False)] = None,
+    time_ps: Annotated[
+        float | None, typer.Option("--time-ps", help="Simulated time in ps, instead of --steps.", show_default=False)
+    ] = None,
     every: Annotated[int, typer.Option(help="Steps between frames.")] = 10,
     output: Annotated[Path, typer.Option("--output", "-o", help="Trajectory: .extxyz, .xyz, or .h5, .h5md (H5MD).")] = Path("md.extxyz"),
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing trajectory.")] = False,

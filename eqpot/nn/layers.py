@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float, Int
 
@@ -20,8 +21,15 @@ SILU_GAIN = 1.6765324703310907
 
 
 def normal_param(rngs: nnx.Rngs, *shape: int, scale: float = 1.0) -> nnx.Param:
-    """A parameter drawn from a normal distribution of the given width."""
-    return nnx.Param(scale * jax.random.normal(rngs.params(), shape, jnp.float32))
+    """A parameter drawn from a normal distribution of the given width.
+
+    The draw is NumPy's, seeded by the key: JAX would compile one program per shape, which takes longer than a short fit.
+    """
+    key = rngs.params()
+    if isinstance(key, jax.core.Tracer):  # only shapes are asked for
+        return nnx.Param(jnp.zeros(shape, jnp.float32))
+    draw = np.random.default_rng(np.asarray(jax.random.key_data(key))).normal(0.0, scale, shape)
+    return nnx.Param(jnp.asarray(draw, jnp.float32))
 
 
 def scaled_silu(x: Float[Array, "*n"]) -> Float[Array, "*n"]:

@@ -7,7 +7,6 @@ the stress of every energy term is right at once. An ensemble is a leading axis 
 """
 
 from collections.abc import Callable
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -39,11 +38,7 @@ class Prediction:
     features: Float[Array, "*K N F"]
 
 
-Predictor = Callable[[Params], Prediction]
-"""Parameters of one member → its prediction, on a graph whose geometry has been worked out."""
-
-
-def predictor(spec: ModelSpec, graph: Graph, with_stress: bool = False) -> Predictor:
+def predictor(spec: ModelSpec, graph: Graph, with_stress: bool = False) -> Callable[[Params], Prediction]:
     """Work out the geometry of a graph once, and return the function that predicts with any member's parameters.
 
     The chain rule is cut at the geometry g: each member gives ∂E/∂g, and the one linear map (∂g/∂(r, ε))ᵀ takes it to forces and stress.
@@ -82,7 +77,7 @@ def volumes(graph: Graph) -> Float[Array, " G"]:
 
 def predict_members(spec: ModelSpec, params: Params, graph: Graph, with_stress: bool = False) -> Prediction:
     """`predict` for every member; all arrays gain a leading member axis."""
-    return map_members(predictor(spec, graph, with_stress), params)
+    return map_members(lambda graph: predictor(spec, graph, with_stress), params, graph)
 
 
 def hessian_vector_product(spec: ModelSpec, params: Params, graph: Graph, vector: Float[Array, "N 3"]) -> Float[Array, "N 3"]:

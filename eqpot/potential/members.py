@@ -1,6 +1,6 @@
 """An ensemble is an axis: how a function of one member becomes a function of all.
 
-What the function closes over (graph, geometry) is shared by the members. On a GPU or TPU they run side by side under `vmap`. On a CPU a product
+Graph and geometry are shared by the members. On a GPU or TPU they run side by side under `vmap`. On a CPU a product
 batched over members loses the cache blocking that makes a single member fast, so they run one after the other (`lax.map`), in as many
 groups as there are CPU devices (`eqpot.core.devices`).
 """
@@ -29,11 +29,22 @@ def place_members(members: Any) -> Any:
     return jax.device_put(members, NamedSharding(mesh, ALONG) if mesh else None)
 
 
-def map_members(function: Callable[[Any], Any], members: Any) -> Any:
-    """Apply a function to each member of an ensemble, results stacked along a leading axis."""
+def map_members(make: Callable[..., Callable[[Any], Any]], members: Any, *shared: Any) -> Any:
+    """make(*shared)(member) for each member of an ensemble, results stacked along a leading axis.
+
+    Args:
+        make: is called once per group of members with the shared arrays, works out what all members need, and returns the function of one member.
+        members: pytree of arrays with a leading member axis.
+        shared: arrays that all members use; pass them here instead of closing over them, so that every group has them on its own device.
+    """
     if jax.default_backend() != "cpu":
-        return jax.vmap(function)(members)
+        return jax.vmap(make(*shared))(members)
+
+    def one_by_one(group: Any, *shared: Any) -> Any:
+        return jax.lax.map(make(*shared), group)
+
     mesh = _mesh(members)
     if mesh is None:
-        return jax.lax.map(function, members)
-    return jax.shard_map(lambda group: jax.lax.map(function, group), mesh=mesh, in_specs=ALONG, out_specs=ALONG, check_vma=False)(members)
+        return one_by_one(members, *shared)
+    specs = (ALONG, *[PartitionSpec()] * len(shared))
+    return jax.shard_map(one_by_one, mesh=mesh, in_specs=specs, out_specs=ALONG, check_vma=False)(members, *shared)

@@ -68,7 +68,7 @@ class Checkpoints:
 
     def _require_same(self, found: dict[str, Any]) -> None:
         now = json.loads(json.dumps(self.identity))
-        for key in sorted(now.keys() | found.keys()):
+        for key in sorted(now.keys() | found.keys(), key=lambda key: (key.startswith("hash of"), key)):  # a changed setting may be why data differ
             if now.get(key) != found.get(key) and key not in EXTENDABLE:
                 raise CheckpointError(
                     f"{self.folder}: belongs to another run: {key} was {found.get(key)!r}, now {now.get(key)!r}; "

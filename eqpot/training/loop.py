@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from eqpot.core.config import build, load_yaml
@@ -22,7 +23,7 @@ from eqpot.training.checkpoint import Checkpoints, flatten_config
 from eqpot.training.config import FitConfig
 from eqpot.training.metrics import Evaluation
 from eqpot.training.setup import Problem, load_data, make_problem
-from eqpot.training.step import TrainState, init_state, learning_rate, train_step
+from eqpot.training.step import TrainState, init_state, learning_rate, place, train_step
 
 
 @dataclass(frozen=True)
@@ -132,8 +133,8 @@ class _Run:
         self.total = config.training.epochs * batches.steps_per_epoch
         params = problem.spec.init_members([config.seed * 1009 + k for k in range(members)])
         params = jax.tree.map(lambda x: x.astype(config.training.dtype), params)
-        self.state = init_state(params, config.optimizer, self.total)
-        self.best = self.state.average
+        self.state = place(init_state(params, config.optimizer, self.total))
+        self.best = jax.tree.map(np.asarray, self.state.average)
         self._open_checkpoints()
         on_start(problem, batches)
         try:
@@ -212,7 +213,9 @@ class _Run:
         self.checkpoints = Checkpoints(self.folder / "checkpoints", self._identity()) if self.folder else None
         found = self.checkpoints.restore((self.state, self.best)) if self.checkpoints and self.resume else None
         if found:
-            _, (self.state, self.best), memory = found
+            _, (state, best), memory = found
+            self.state = place(jax.tree.map(jnp.asarray, jax.tree.map(np.asarray, state)))
+            self.best = jax.tree.map(np.asarray, best)
             self.memory = Memory(**memory)
         if self.folder:
             _rewrite_log(self.folder / "log.jsonl", self.memory.history)

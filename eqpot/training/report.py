@@ -86,9 +86,9 @@ def write_report(
 
 
 def _head(title: str, potential: Potential | None) -> str:
-    from eqpot import __version__
+    from eqpot.core.version import VERSION
 
-    words = [f"eqpot {__version__}", time.strftime("%-d %B %Y, %H:%M")]
+    words = [f"eqpot {VERSION}", time.strftime("%-d %B %Y, %H:%M")]
     if potential:
         words[:0] = [f"Potential for {', '.join(potential.elements)}"]
     return f"<header><h1>{escape(title)}</h1>{paragraph(' · '.join(words))}</header>"

@@ -14,7 +14,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from eqpot.core.tree import record
 from eqpot.graph import Graph
-from eqpot.potential import ModelSpec, Params, map_members, predictor
+from eqpot.potential import ModelSpec, Params, map_members, place_members, predictor
 from eqpot.training.batches import Targets
 from eqpot.training.config import LossConfig, OptimizerConfig
 from eqpot.training.losses import loss_terms, total_loss
@@ -63,6 +63,11 @@ def init_state(params: Params, config: OptimizerConfig, total_steps: int) -> Tra
     return TrainState(params, jax.tree.map(jnp.array, params), optimizer, jnp.zeros((), jnp.int32))
 
 
+def place(state: TrainState) -> TrainState:
+    """The state on the devices where its members are trained."""
+    return TrainState(*place_members((state.params, state.average, state.optimizer)), step=state.step)
+
+
 @partial(jax.jit, static_argnames=("spec", "loss", "optimizer", "total_steps", "with_stress"), donate_argnames=("state",))
 def train_step(
     spec: ModelSpec,
@@ -79,24 +84,28 @@ def train_step(
     step = state.step.astype(float)
     decay = jnp.minimum(optimizer.ema, (1 + step) / (10 + step))  # a young average forgets faster
 
-    predict_member = predictor(spec, graph, with_stress)  # geometry is worked out once for all members
+    def make(graph: Graph, targets: Targets, decay: Array):
+        predict_member = predictor(spec, graph, with_stress)  # geometry is worked out once for all members
 
-    def objective(params: Params, weight: Array):
-        terms = loss_terms(loss, predict_member(params), graph, targets, weight)
-        return total_loss(loss, terms), terms
+        def update(args: tuple[Params, Params, Any, Array]):
+            params, average, opt_state, weight = args
 
-    def member(args: tuple[Params, Params, Any, Array]):
-        params, average, opt_state, weight = args
-        (value, terms), gradient = jax.value_and_grad(objective, has_aux=True)(params, weight)
-        with jax.numpy_dtype_promotion("standard"):  # optax mixes its step counter with floats
-            updates, opt_state = transform.update(gradient, opt_state, params)
-        params = optax.apply_updates(params, updates)
-        average = jax.tree.map(lambda a, p: a + (1 - decay).astype(p.dtype) * (p - a), average, params)
-        finite = jnp.isfinite(value) & jnp.isfinite(optax.tree.norm(gradient))
-        return (params, average, opt_state), value, terms, finite
+            def objective(params: Params):
+                terms = loss_terms(loss, predict_member(params), graph, targets, weight)
+                return total_loss(loss, terms), terms
+
+            (value, terms), gradient = jax.value_and_grad(objective, has_aux=True)(params)
+            with jax.numpy_dtype_promotion("standard"):  # optax mixes its step counter with floats
+                updates, opt_state = transform.update(gradient, opt_state, params)
+            params = optax.apply_updates(params, updates)
+            average = jax.tree.map(lambda a, p: a + (1 - decay).astype(p.dtype) * (p - a), average, params)
+            finite = jnp.isfinite(value) & jnp.isfinite(optax.tree.norm(gradient))
+            return (params, average, opt_state), value, terms, finite
+
+        return update
 
     old = (state.params, state.average, state.optimizer)
-    new, value, terms, finite = map_members(member, (*old, targets.weight))
+    new, value, terms, finite = map_members(make, (*old, targets.weight), graph, targets, decay)
     finite = jnp.all(finite)
     params, average, opt_state = jax.tree.map(lambda a, b: jnp.where(finite, a, b), new, old)
     return TrainState(params, average, opt_state, state.step + 1), StepInfo(value, terms, finite)

@@ -76,7 +76,7 @@ def test_same_seed_same_potential_other_seed_other(frames, settings):
     ("change", "text"),
     [
         ({"optimizer": {"learning_rate": 0.02}}, r"optimizer\.learning_rate was 0\.01, now 0\.02"),
-        ({"seed": 7}, r"(seed was 0, now 7|hash of)"),
+        ({"seed": 7}, r"seed was 0, now 7"),
     ],
 )
 def test_resume_with_another_configuration_is_refused_by_name(frames, settings, tmp_path, change, text):
