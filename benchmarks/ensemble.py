@@ -12,7 +12,7 @@ from ase.build import bulk, molecule
 from benchmarks.common import interleaved, median_ms, write
 from eqpot.graph import Frame, Labels, Structure
 from eqpot.models import EquivariantConfig
-from eqpot.potential import ModelSpec, predict_members
+from eqpot.potential import ModelSpec, place_members, predict_members
 from eqpot.training.batches import Batches, make_samples
 from eqpot.training.config import LossConfig, OptimizerConfig
 from eqpot.training.setup import normalization
@@ -46,7 +46,7 @@ def functions(atoms, batch: int, settings: dict) -> dict[str, dict]:
     for members in MEMBERS:
         _, graph, targets = next(Batches(samples, batch, np.ones((members, batch))).epoch(0, 0))
         graph = jax.device_put(graph)
-        params = spec.init_members(list(range(members)))
+        params = place_members(spec.init_members(list(range(members))))
         calls["energy+forces"][members] = partial(predict, params, graph)
         calls["training step"][members] = trainer(spec, params, graph, targets)
     return calls

@@ -24,7 +24,8 @@ def reference(root: type[BaseModel]) -> str:
     """The configuration reference, one table per section."""
     lines = ["# Configuration", "", "Every key of the YAML file that `eqpot fit` reads; all are optional but `data.train`.", ""]
     for path, section in _sections(root):
-        lines += [f"## {path or 'top level'}", "", " ".join(inspect.getdoc(section).split()), "", "| key | default | meaning |", "| --- | --- | --- |"]
+        purpose = " ".join((inspect.getdoc(section) or "").split())
+        lines += [f"## {path or 'top level'}", "", purpose, "", "| key | default | meaning |", "| --- | --- | --- |"]
         lines += [_row(name, field) for name, field in section.model_fields.items() if not _is_section(field.annotation)]
         lines.append("")
     return "\n".join(lines)
@@ -33,8 +34,9 @@ def reference(root: type[BaseModel]) -> str:
 def _sections(model: type[BaseModel], path: str = "") -> Iterator[tuple[str, type[BaseModel]]]:
     yield path, model
     for name, field in model.model_fields.items():
-        if _is_section(field.annotation):
-            yield from _sections(field.annotation, f"{path}.{name}".lstrip("."))
+        annotation: Any = field.annotation
+        if _is_section(annotation):
+            yield from _sections(annotation, f"{path}.{name}".lstrip("."))
 
 
 def _is_section(annotation: Any) -> bool:
@@ -47,7 +49,8 @@ def _row(name: str, field: Any) -> str:
     options = [f"`{c}`" for c in choices if isinstance(c, str)]
     notes = "; ".join(filter(None, [field.description, " or ".join(options) if len(options) > 1 else "", ", ".join(limits)]))
     default = field.get_default(call_default_factory=True)
-    return f"| `{name}` | {'–' if default is None else f'`{list(default) if isinstance(default, tuple) else default}`'} | {notes or ' '.join(name.split('_'))} |"
+    default = list(default) if isinstance(default, tuple) else default
+    return f"| `{name}` | {'–' if default is None else f'`{default}`'} | {notes or ' '.join(name.split('_'))} |"
 
 
 SIGNS = {"gt": ">", "ge": "≥", "lt": "<", "le": "≤"}

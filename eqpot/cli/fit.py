@@ -36,7 +36,8 @@ def fit(
         return
     console.print(error_table(f"Errors of the {potential.n_members}-member mean", evaluations))
     console.print(f"\npotential  {home / 'potential.safetensors'}\nreport     {report}")
-    console.print(f"\nnext:  eqpot evaluate {home / 'potential.safetensors'} DATA\n       eqpot md {home / 'potential.safetensors'} STRUCTURE --temperature 300")
+    made = home / "potential.safetensors"
+    console.print(f"\nnext:  eqpot evaluate {made} DATA\n       eqpot md {made} STRUCTURE --temperature 300")
 
 
 def run_fit(settings: Any, home: Path, *, resume: bool = False, overwrite: bool = False) -> Any:

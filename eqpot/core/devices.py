@@ -16,7 +16,7 @@ def use_cores() -> None:
 
     The environment variable JAX_NUM_CPU_DEVICES, or `jax.config.update("jax_num_cpu_devices", n)` before, has the last word.
     """
-    if "JAX_NUM_CPU_DEVICES" in os.environ or jax.config.jax_num_cpu_devices > 0:
+    if "JAX_NUM_CPU_DEVICES" in os.environ or getattr(jax.config, "jax_num_cpu_devices", -1) > 0:
         return
     try:
         jax.config.update("jax_num_cpu_devices", min(len(os.sched_getaffinity(0)), MAX_CPU_DEVICES))

@@ -4,8 +4,8 @@ Everything that a user's input can cause derives from `EqpotError`; the command 
 an error as one line and exits with a non-zero code, without a traceback. `assert` is kept for our own logic.
 """
 
-from difflib import get_close_matches
 from collections.abc import Iterable
+from difflib import get_close_matches
 
 
 class EqpotError(ValueError):

@@ -27,16 +27,16 @@ class EquivariantConfig(Config):
     """SE(3)-equivariant message passing; the defaults are a mid-sized model of the MACE kind."""
 
     kind: Literal["equivariant"] = "equivariant"
-    cutoff: float = Field(5.0, gt=0.5, le=20.0, description="radius of a message [Å]")
-    hidden: str = Field("64x0e + 64x1o", description="features between layers, equal multiplicities: '64x0e + 64x1o'")
-    l_max: int = Field(3, ge=0, le=6, description="largest degree of the spherical harmonics of an edge")
-    n_layers: int = Field(2, ge=1, le=6, description="message passing layers; the range is n_layers × cutoff")
-    update: Literal["contraction", "gate"] = Field("contraction", description="'contraction' (MACE kind) or 'gate' (NequIP kind)")
-    correlation: int = Field(3, ge=1, le=3, description="factors in the symmetric contraction; body order minus one")
-    n_radial: int = Field(8, ge=1, le=64, description="Bessel functions")
-    envelope_order: int = Field(5, ge=3, le=12, description="order of the polynomial envelope")
-    radial_hidden: tuple[PositiveInt, ...] = Field((64, 64), description="hidden widths of the radial network")
-    readout_hidden: int = Field(16, ge=1, description="hidden width of the last readout")
+    cutoff: float = Field(default=5.0, gt=0.5, le=20.0, description="radius of a message [Å]")
+    hidden: str = Field(default="64x0e + 64x1o", description="features between layers, equal multiplicities: '64x0e + 64x1o'")
+    l_max: int = Field(default=3, ge=0, le=6, description="largest degree of the spherical harmonics of an edge")
+    n_layers: int = Field(default=2, ge=1, le=6, description="message passing layers; the range is n_layers × cutoff")
+    update: Literal["contraction", "gate"] = Field(default="contraction", description="'contraction' (MACE kind) or 'gate' (NequIP kind)")
+    correlation: int = Field(default=3, ge=1, le=3, description="factors in the symmetric contraction; body order minus one")
+    n_radial: int = Field(default=8, ge=1, le=64, description="Bessel functions")
+    envelope_order: int = Field(default=5, ge=3, le=12, description="order of the polynomial envelope")
+    radial_hidden: tuple[PositiveInt, ...] = Field(default=(64, 64), description="hidden widths of the radial network")
+    readout_hidden: int = Field(default=16, ge=1, description="hidden width of the last readout")
 
     @field_validator("hidden")
     @classmethod

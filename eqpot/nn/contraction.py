@@ -13,7 +13,6 @@ from jaxtyping import Array, Float, Int
 
 from eqpot.nn.coupling import (
     clebsch_gordan,
-    degree_slice,
     pair_couplings,
     pair_matrix,
     pair_monomials,

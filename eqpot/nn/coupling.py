@@ -4,14 +4,14 @@ Everything here is computed once in float64 and cached; the layers use the table
 Only irreps of natural parity (0e, 1o, 2e, 3o, …) are carried between layers: a vector is what an arrow is, a pseudovector is not.
 """
 
-from functools import lru_cache
+from functools import cache
 from itertools import combinations_with_replacement
 from math import factorial, sqrt
 
 import numpy as np
 
 
-@lru_cache(maxsize=None)
+@cache
 def clebsch_gordan(l1: int, l2: int, l3: int) -> np.ndarray:
     """C[m1, m2, m3] with Σ_{m1 m2} C² = 1 for each m3: couples unit-variance inputs to unit-variance outputs."""
     import e3nn_jax as e3nn
@@ -48,7 +48,7 @@ def _pair_couplings(l_max: int) -> list[tuple[int, int, int]]:
     ]
 
 
-@lru_cache(maxsize=None)
+@cache
 def _pair_tensor(l_max: int, l1: int, l2: int, L: int) -> np.ndarray:
     """Coefficients [S, S, 2L+1] of (A_l1 ⊗ A_l2)_L, symmetric in the first two axes, S = (l_max + 1)²."""
     size = (l_max + 1) ** 2
@@ -70,7 +70,7 @@ def _symmetrised(pair: np.ndarray, l_max: int, L12: int, l3: int, L: int) -> np.
     return (tensor + tensor.transpose(0, 2, 1, 3) + tensor.transpose(2, 1, 0, 3)) / 3
 
 
-@lru_cache(maxsize=None)
+@cache
 def triple_couplings(l_max: int, L: int) -> tuple[tuple[int, int, int, int, float], ...]:
     """A linearly independent set of third-order couplings to degree L, as (l1, l2, L12, l3, norm).
 
@@ -96,20 +96,20 @@ def triple_couplings(l_max: int, L: int) -> tuple[tuple[int, int, int, int, floa
     return tuple(kept)
 
 
-@lru_cache(maxsize=None)
+@cache
 def pair_couplings(l_max: int, L: int) -> tuple[tuple[int, int], ...]:
     """The second-order couplings (l1 ≤ l2) to degree L of natural parity."""
     return tuple((l1, l2) for l1, l2, degree in _pair_couplings(l_max) if degree == L and (l1 + l2 + L) % 2 == 0)
 
 
-@lru_cache(maxsize=None)
+@cache
 def pair_monomials(l_max: int) -> tuple[np.ndarray, np.ndarray]:
     """Row indices (a ≤ b) of all products of two components."""
     a, b = np.array(list(combinations_with_replacement(range((l_max + 1) ** 2), 2)), np.int32).T
     return a, b
 
 
-@lru_cache(maxsize=None)
+@cache
 def pair_matrix(l_max: int, pairs: tuple[tuple[int, int, int], ...]) -> np.ndarray:
     """Matrix [Σ(2L+1), monomials] from pair monomials to the couplings (l1, l2, L), each of unit variance."""
     a, b = pair_monomials(l_max)

@@ -6,11 +6,13 @@ with no neighbours keeps features of exactly zero beyond its embedding, which ma
 """
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
+from jax.core import Tracer
 from jaxtyping import Array, Float, Int
 
 Features = tuple[Float[Array, "_ N _"], ...]
@@ -26,7 +28,7 @@ def normal_param(rngs: nnx.Rngs, *shape: int, scale: float = 1.0) -> nnx.Param:
     The draw is NumPy's, seeded by the key: JAX would compile one program per shape, which takes longer than a short fit.
     """
     key = rngs.params()
-    if isinstance(key, jax.core.Tracer):  # only shapes are asked for
+    if isinstance(key, Tracer):  # only shapes are asked for
         return nnx.Param(jnp.zeros(shape, jnp.float32))
     draw = np.random.default_rng(np.asarray(jax.random.key_data(key))).normal(0.0, scale, shape)
     return nnx.Param(jnp.asarray(draw, jnp.float32))
@@ -69,8 +71,7 @@ class MLP(nnx.Module):
     """Fully connected network without biases: x → silu(x W₁) → … → x Wₙ."""
 
     def __init__(self, sizes: Sequence[int], *, rngs: nnx.Rngs) -> None:
-        pairs = zip(sizes[:-1], sizes[1:], strict=True)
-        self.weights = nnx.List([normal_param(rngs, a, b, scale=a**-0.5) for a, b in pairs])
+        self.weights = nnx.List([normal_param(rngs, a, b, scale=a**-0.5) for a, b in pairwise(sizes)])
 
     def __call__(self, x: Float[Array, "*n _"]) -> Float[Array, "*n _"]:
         for weight in self.weights[:-1]:

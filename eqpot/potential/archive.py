@@ -1,7 +1,7 @@
 """The potential as one file: safetensors, whose header says what the numbers mean.
 
-The header carries format version, configuration, elements, units, reference energies and metadata as JSON, and a SHA-256 over header and
-tensors. Nothing in it is executed; loading checks names, shapes, types, finiteness and the checksum before a potential exists.
+The header carries format version, configuration, elements, units, reference energies and metadata as JSON, after a SHA-256 over
+that and the tensors. Nothing in it is executed; loading checks names, shapes, types, finiteness and the checksum before a potential exists.
 """
 
 import hashlib
@@ -59,7 +59,7 @@ def write_archive(path: str | Path, header: dict[str, Any], tensors: dict[str, n
         text = json.dumps({"format": FORMAT, "units": UNITS, **header}, sort_keys=True)
     except TypeError as error:
         raise ArchiveError(f"{path}: not written, the metadata cannot be JSON ({error})") from None
-    blob = save(tensors, metadata={"eqpot": text, "sha256": _digest(text, tensors)})
+    blob = save(tensors, metadata={"eqpot": f"{_digest(text, tensors)} {text}"})  # one key: two are stored in no fixed order
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         _replace(path, blob)
@@ -100,10 +100,11 @@ def read_archive(path: str | Path) -> tuple[dict[str, Any], dict[str, np.ndarray
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (not a dict)
     except (SafetensorError, OSError, ValueError) as error:
         raise ArchiveError(f"{path}: damaged or not a potential ({str(error).splitlines()[0]})") from None
-    if "eqpot" not in metadata or "sha256" not in metadata:
+    if "eqpot" not in metadata:
         raise ArchiveError(f"{path}: a safetensors file, but not a potential of eqpot (its header has no 'eqpot')")
-    header = _read_header(path, metadata["eqpot"])
-    if _digest(metadata["eqpot"], tensors) != metadata["sha256"]:
+    checksum, _, text = metadata["eqpot"].partition(" ")
+    header = _read_header(path, text)
+    if _digest(text, tensors) != checksum:
         raise ArchiveError(f"{path}: the checksum does not match; the file was altered or damaged after it was written")
     bad = [name for name, value in tensors.items() if not np.isfinite(value).all()]
     if bad:

@@ -5,6 +5,7 @@ from typing import Any, ClassVar
 from ase.calculators.calculator import Calculator, PropertyNotImplementedError, all_changes
 from ase.stress import full_3x3_to_voigt_6_stress
 
+from eqpot.graph import Structure
 from eqpot.graph.batching import Capacity, capacity_of
 from eqpot.potential.potential import bucket
 
@@ -34,9 +35,10 @@ class EqpotCalculator(Calculator):
             PropertyNotImplementedError: for the stress of a system that is not periodic in all directions.
         """
         super().calculate(atoms, properties, system_changes)
-        if "stress" in properties and not self.atoms.pbc.all():
-            raise PropertyNotImplementedError(f"stress needs three periodic directions, found pbc={self.atoms.pbc.tolist()}")
-        host = self.potential.prepare(self.atoms)
+        structure = Structure.from_atoms(self.atoms)
+        if "stress" in properties and not structure.pbc.all():
+            raise PropertyNotImplementedError(f"stress needs three periodic directions, found pbc={structure.pbc.tolist()}")
+        host = self.potential.prepare(structure)
         if self._capacity is None or not self._capacity.fits(capacity_of([host], exact=True)):
             self._capacity = bucket([host])
         result = self.potential.predict_hosts([host], self._capacity)[0]

@@ -2,8 +2,8 @@
 
     F = −∂E/∂r          σ = (1/V) ∂E/∂ε  under  r → r(1 + ε), cell → cell(1 + ε), ε symmetric
 
-Both come from one reverse pass through the model and one linear map through its geometry, which all members of an ensemble share. Because positions and cell (hence image shifts and any reciprocal lattice) are strained together,
-the stress of every energy term is right at once. An ensemble is a leading axis of the parameters.
+Both come from one reverse pass through the model and one linear map through its geometry, which the members of an ensemble share. Because
+positions and cell (hence image shifts and any reciprocal lattice) are strained together, the stress of every energy term is right at once.
 """
 
 from collections.abc import Callable

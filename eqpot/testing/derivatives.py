@@ -94,7 +94,7 @@ def parameter_gradient(subject: Subject, structures: Sequence[Structure]) -> flo
 
 def _loss(spec: Any, params: Any, graph: Graph) -> jax.Array:
     prediction = predict(spec, params, graph, with_stress=True)
-    squares = (jnp.sum(x**2) for x in (prediction.energy, prediction.forces, prediction.stress))
+    squares = (jnp.sum(x**2) for x in (prediction.energy, prediction.forces, prediction.stress) if x is not None)
     return sum(squares, jnp.zeros((), graph.positions.dtype))
 
 

@@ -40,15 +40,20 @@ def shuffle_slots(graph: Graph, rng: np.random.Generator) -> Graph:
     return graph.replace(neighbors=np.where(mask, neighbors, anywhere), shifts=shifts, edge_mask=mask)
 
 
+def programs() -> int:
+    """Programs compiled so far for `evaluate`."""
+    return evaluate._cache_size()  # type: ignore[attr-defined]
+
+
 def recompilation(subject: Subject, structures: Sequence[Structure]) -> float:
     """Number of programs made for other structures of the same padded shape, and for an equal copy of the specification."""
     capacity = Capacity(*subject.graph(structures).shape)
     subject(structures, capacity)
-    before = evaluate._cache_size()
+    before = programs()
     subject(list(structures)[::-1], capacity)
     other = Subject(copy.deepcopy(subject.spec), subject.params, subject.dtype)
     other(structures, capacity)
-    made = float(evaluate._cache_size() - before)
+    made = float(programs() - before)
     return subject.hold("recompilation", made, "static attributes must hash by value, and shapes may depend on the capacity only")
 
 

@@ -55,15 +55,17 @@ class Checkpoints:
         if epoch is None:
             return None
         try:
-            meta = self._manager.restore(epoch, args=self._args.Composite(meta=self._args.JsonRestore())).meta
+            meta = self._manager.restore(epoch, args=self._args.Composite(meta=self._args.JsonRestore()))["meta"]
             self._require_same(meta["identity"])
             shapes = jax.tree.map(_abstract, like)
-            arrays = self._manager.restore(epoch, args=self._args.Composite(arrays=self._args.StandardRestore(shapes))).arrays
+            arrays = self._manager.restore(epoch, args=self._args.Composite(arrays=self._args.StandardRestore(shapes)))["arrays"]
         except CheckpointError:
             raise
-        except Exception as error:  # noqa: BLE001  (orbax raises many kinds for a damaged folder)
+        except Exception as error:
             reason = str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
-            raise CheckpointError(f"{self.folder}: the checkpoint of epoch {epoch} cannot be read ({reason}); delete that folder to fall back to the one before") from None
+            raise CheckpointError(
+                f"{self.folder}: the checkpoint of epoch {epoch} cannot be read ({reason}); delete that folder to fall back to the one before"
+            ) from None
         return epoch, arrays, meta["memory"]
 
     def _require_same(self, found: dict[str, Any]) -> None:

@@ -177,7 +177,7 @@ class _Run:
             self.best = jax.tree.map(np.asarray, state.average)
         memory.seconds += time.monotonic() - began
         terms = {name: float(np.mean([i.terms[name] for i in infos])) for name in infos[0].terms}
-        rate = float(learning_rate(config.optimizer, self.total)(int(state.step)))
+        rate = float(np.asarray(learning_rate(config.optimizer, self.total)(int(state.step))))
         loss = float(np.mean([i.loss for i in infos]))
         report = EpochReport(
             memory.epoch, config.training.epochs, loss, terms, evaluation.summary(), valid_loss, better, rate, memory.seconds

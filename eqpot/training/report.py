@@ -17,7 +17,21 @@ from eqpot.core.units import EV_PER_A3_TO_GPA as GPA
 from eqpot.potential import Potential
 from eqpot.training import figures
 from eqpot.training.metrics import Errors, Evaluation
-from eqpot.training.page import Panel, cards, duration, facts, gallery, number, page, paragraph, replace_file, section, subheading, table, words  # fmt: skip
+from eqpot.training.page import (  # fmt: skip
+    Panel,
+    cards,
+    duration,
+    facts,
+    gallery,
+    number,
+    page,
+    paragraph,
+    replace_file,
+    section,
+    subheading,
+    table,
+    words,
+)
 
 WORST = 8
 """Structures in the table of the worst."""

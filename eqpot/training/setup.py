@@ -54,18 +54,18 @@ def load_data(
         test = _read(config, source.test)
     elif source.test is not None:
         train, test = _hold_out(train, source.test, config.seed + 1, "data.test")
-    if valid is None and isinstance(source.valid, str | tuple):
-        if given:
+    if valid is None:
+        if not isinstance(source.valid, str | tuple):
+            train, valid = _hold_out(train, source.valid, config.seed, "data.valid")
+        elif given:
             raise DataError("data.valid names a file but the training frames were passed in; pass the validation frames too")
-        valid = _read(config, source.valid)
-    elif valid is None:
-        train, valid = _hold_out(train, source.valid, config.seed, "data.valid")
+        else:
+            valid = _read(config, source.valid)
     if source.max_train is not None and source.max_train < len(train):
         isolated = np.array([is_isolated_atom(frame) for frame in train])
         train = train[np.flatnonzero(isolated)] + train[np.flatnonzero(~isolated)].shuffle(config.seed)[: source.max_train]
     for name, held_out in (("validation", valid), ("test", test)):
-        repeated = held_out.overlap(train) if held_out else ()
-        if len(repeated):
+        if held_out is not None and len(repeated := held_out.overlap(train)):
             origin = held_out[int(repeated[0])].origin
             raise DataError(f"{origin}: this {name} frame is also a training frame ({len(repeated)} such frames); remove it from one of them")
     return train, valid, test
