@@ -42,3 +42,9 @@ def settings() -> dict:
         "ensemble": {"members": 2},
         "training": {"epochs": 6, "batch_size": 8, "checkpoint_every": 2},
     }
+
+
+@pytest.fixture(scope="session")
+def toy():
+    """The generator of the toy problem: (structure of n atoms, its labels)."""
+    return trimer, morse

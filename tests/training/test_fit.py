@@ -10,6 +10,7 @@ import eqpot
 from eqpot.core.errors import CheckpointError, ConfigError, DataError, TrainingError
 from eqpot.data import Dataset
 from eqpot.graph import Frame, Labels, Structure
+from eqpot.training.step import train_step
 
 
 def leaves(potential):
@@ -127,6 +128,17 @@ def test_patience_and_time_end_a_run(frames, settings):
     rows.clear()
     eqpot.fit({**settings, "training": {"epochs": 50, "batch_size": 8, "max_minutes": 1e-9}}, frames, on_epoch=rows.append)
     assert len(rows) == 1
+
+
+def test_one_compile_per_size_class(settings, toy):
+    """Two classes of sizes, three epochs: two programs."""
+    (chain, label), rng = toy, np.random.default_rng(0)
+    frames = [Frame(s := chain(rng, n), label(s), f"toy:frame {k}") for k, n in enumerate([2] * 20 + [4] * 20)]
+    shapes = []
+    before = train_step._cache_size()
+    config = {**settings, "data": {"valid": 4, "allow": ["energy-outlier", "force-unit"]}, "training": {"epochs": 3, "batch_size": 4}}
+    eqpot.fit(config, Dataset(tuple(frames)), on_start=lambda problem, batches: shapes.extend(batches.classes))
+    assert len(shapes) == 2 and train_step._cache_size() - before == 2
 
 
 def test_float64_is_float64_all_the_way(frames, settings):
