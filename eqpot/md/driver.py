@@ -57,11 +57,11 @@ class Driver:
         self.masses = system.masses
         old = system.structure
         self.maker = TableMaker(potential, Structure(old.numbers, start, old.cell, old.pbc), skin, dtype)
-        self.params = place_members(potential.params)
         self.hottest = np.asarray(hottest, dtype)
         self.table = self.maker.make(start.astype(dtype).astype(np.float64))
         arrays = (np.asarray(x, dtype) for x in (start, velocities * self.masses[:, None], self.masses))
-        self.motion = segment.begin(ensemble, *arrays, np.uint32(seed), dtype)
+        motion = segment.begin(ensemble, *arrays, np.uint32(seed), dtype)
+        self.params, self.motion = place_members(potential.params, motion)
         self.sample: Any = None
 
     @property

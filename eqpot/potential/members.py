@@ -23,10 +23,16 @@ def _mesh(members: Any) -> Mesh | None:
     return jax.make_mesh((groups,), ("members",), (AxisType.Auto,), devices=jax.local_devices()[:groups]) if groups > 1 else None
 
 
-def place_members(members: Any) -> Any:
-    """The arrays of an ensemble (leading member axis) on the devices where `map_members` will want them."""
+def place_members(members: Any, *shared: Any) -> Any:
+    """The arrays of an ensemble (leading member axis) on the devices where `map_members` will want them.
+
+    Arrays that all members share, if given, are copied to each of these devices and returned after the members: what a compiled program gives back
+    lives there, and a first call with arrays that live elsewhere would be compiled for itself.
+    """
     mesh = _mesh(members)
-    return jax.device_put(members, NamedSharding(mesh, ALONG) if mesh else None)
+    along, everywhere = (NamedSharding(mesh, ALONG), NamedSharding(mesh, PartitionSpec())) if mesh else (None, None)
+    placed = jax.device_put(members, along)
+    return (placed, *(jax.device_put(x, everywhere) for x in shared)) if shared else placed
 
 
 def map_members(make: Callable[..., Callable[[Any], Any]], members: Any, *shared: Any) -> Any:

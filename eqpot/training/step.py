@@ -65,7 +65,8 @@ def init_state(params: Params, config: OptimizerConfig, total_steps: int) -> Tra
 
 def place(state: TrainState) -> TrainState:
     """The state on the devices where its members are trained."""
-    return TrainState(*place_members((state.params, state.average, state.optimizer)), step=state.step)
+    members, step = place_members((state.params, state.average, state.optimizer), state.step)
+    return TrainState(*members, step=step)
 
 
 @partial(jax.jit, static_argnames=("spec", "loss", "optimizer", "total_steps", "with_stress"), donate_argnames=("state",))
