@@ -37,7 +37,8 @@ def styled(draw: Callable[..., Panel]) -> Callable[..., Panel]:
     def drawn(*args: Any, **rest: Any) -> Panel:
         import matplotlib
 
-        with matplotlib.rc_context({**matplotlib.rcParamsDefault, **STYLE} | {"backend": matplotlib.rcParams["backend"]}):
+        settings: dict[Any, Any] = {**matplotlib.rcParamsDefault, **STYLE, "backend": matplotlib.rcParams["backend"]}
+        with matplotlib.rc_context(settings):
             return draw(*args, **rest)
 
     return drawn
@@ -73,7 +74,7 @@ def curves(title: str, epochs: Sequence[int], lines: Mapping[str, np.ndarray], l
     for (name, values), color in zip(lines.items(), (BLUE, ORANGE, GREEN), strict=False):
         values = np.where(np.asarray(values, float) > 0, values, np.nan)
         axes.plot(epochs, values, color=color, label=name, **marker)
-        if best in epochs:
+        if best is not None and best in epochs:
             axes.plot([best], [values[list(epochs).index(best)]], "o", color=color, markersize=6.5, mec="white", mew=1.2, zorder=5)
     if best is not None:
         axes.axvline(best, color=GREY, linewidth=1, linestyle=(0, (4, 3)), label=f"best epoch ({best})", zorder=1)

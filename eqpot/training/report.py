@@ -201,14 +201,15 @@ def _accuracy_panels(shown: Evaluation, potential: Potential | None) -> list[Pan
     atoms = dict(zip(potential.elements, potential.reference_energies, strict=True)) if potential else {}
     parity, errors = [], []
     if pairs := shown.pairs("energy"):
+        numbers = [(predicted, reference) for _, predicted, reference in pairs]
         counts = np.array([len(f) for f, _, _ in pairs])
         offset = np.array([sum(atoms.get(symbol(z), 0.0) for z in f.structure.numbers) for f, _, _ in pairs])
-        y, x = (1000 * (np.array([float(pair[k]) for pair in pairs]) - offset) / counts for k in (1, 2))
+        y, x = (1000 * (np.array([float(values[k]) for values in numbers]) - offset) / counts for k in (0, 1))
         parity.append(figures.parity("Energy, relative to the mean", y - x.mean(), x - x.mean(), "meV/atom", "energies"))
         errors.append(figures.histogram("Energy errors", y - x, "meV/atom", "energies"))
     for label, name, unit, size in (("forces", "Force", "meV/Å", 1000.0), ("stress", "Stress", "GPa", GPA)):
         if pairs := shown.pairs(label):
-            y, x = (size * np.concatenate([pair[k].ravel() for pair in pairs]) for k in (1, 2))
+            y, x = (size * np.concatenate([np.ravel(values) for values in column]) for column in list(zip(*pairs, strict=True))[1:])
             parity.append(figures.parity(f"{name} components", y, x, unit, f"{name.lower()} components"))
             errors.append(figures.histogram(f"{name} errors", y - x, unit, f"{name.lower()} components"))
     if len(parity) == 2:
@@ -243,7 +244,7 @@ def _worst(shown: Evaluation) -> str:
             place, size, sigma = "–", None, result.energy_std / len(frame)
         else:
             continue
-        key = energy if size is None else size
+        key = size if size is not None else float(energy or 0.0)
         rows.append(((size is not None, key if np.isfinite(key) else np.inf), frame, place, size, sigma if ensemble else None, energy))
     rows = sorted(rows, key=lambda row: row[0], reverse=True)[:WORST]
     cells = [
