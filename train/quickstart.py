@@ -33,7 +33,7 @@ def main() -> None:
         run = eqpot.simulate(
             potential, start, eqpot.NVT(temperature_K=300), STEPS, trajectory=HOME / "md.extxyz", overwrite=True, progress=progress
         )
-    report = write_run_report(HOME / "report.html", "Quickstart: ethanol", potential, read_history(HOME), evaluations, run)
+    report = write_run_report(HOME / "report.html", "Quickstart: ethanol", potential, read_history(HOME), evaluations, run, 300)
     status.rule(f"done in {(time.monotonic() - began) / 60:.1f} minutes")
     console.print(
         f"potential    {HOME / 'potential.safetensors'}\ntrajectory   {HOME / 'md.extxyz'}\nreport       {report}   (open it in a browser)\n\n"

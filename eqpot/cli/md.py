@@ -103,7 +103,8 @@ def _read(path: Path, index: int) -> Any:
 
     if not path.is_file():
         raise DataError(f"{path}: found no such file, expected a structure")
-    kind = "vasp" if path.name in ("POSCAR", "CONTCAR") else FORMATS.get(path.suffix)
+    suffix = Path(path.stem).suffix if path.suffix in (".gz", ".xz") else path.suffix
+    kind = "vasp" if path.name in ("POSCAR", "CONTCAR") else FORMATS.get(suffix)
     if kind is None:
         raise DataError(f"{path}: found suffix '{path.suffix}', expected one of {', '.join(FORMATS)}")
     try:

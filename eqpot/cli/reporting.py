@@ -6,9 +6,15 @@ from typing import Any
 
 
 def write_run_report(
-    path: Path, title: str, potential: Any, history: Sequence[dict] | None, evaluations: Mapping[str, Any], dynamics: Any = None
+    path: Path,
+    title: str,
+    potential: Any,
+    history: Sequence[dict] | None,
+    evaluations: Mapping[str, Any],
+    dynamics: Any = None,
+    target_K: float | None = None,
 ) -> Path:
-    """One HTML file about a fit; `dynamics` is an `eqpot.md.Run` of the potential, if there is one."""
+    """One HTML file about a fit; `dynamics` is an `eqpot.md.Run` of the potential, if there is one, thermostatted at `target_K`."""
     from eqpot.training.report import write_report
     from eqpot.uncertainty import summarise
 
@@ -16,6 +22,5 @@ def write_run_report(
     if potential.n_members > 1 and evaluations:
         errors, sigmas = list(evaluations.values())[-1].force_uncertainty()
         scores = summarise(errors, sigmas) if len(errors) else None
-    return write_report(
-        path, title=title, potential=potential, history=history, evaluations=evaluations, scores=scores, dynamics=dynamics
-    )
+    parts = {"history": history, "evaluations": evaluations, "scores": scores, "dynamics": dynamics, "target_K": target_K}
+    return write_report(path, title=title, potential=potential, **parts)

@@ -75,3 +75,13 @@ def test_bad_options_are_one_line(files, options, reason):
 def test_help_is_for_scientists(files):
     text = CliRunner().invoke(app, ["--help"], env={"COLUMNS": "200"}).stdout
     assert all(word in text for word in ("thermostat", "Timestep in fs", "velocities", "Trajectory"))
+
+
+def test_a_compressed_structure_is_read(tmp_path):
+    from ase.build import molecule
+    from ase.io import write
+
+    from eqpot.cli.md import _read
+
+    write(tmp_path / "water.extxyz.xz", molecule("H2O"), format="extxyz")
+    assert _read(tmp_path / "water.extxyz.xz", 0).get_chemical_formula() == "H2O"
