@@ -121,11 +121,14 @@ class _Run:
         self.memory, self.started = Memory(), time.monotonic()
         if resume and not self.folder:
             raise ConfigError("resume needs the folder of the run")
+        self.overwrite = overwrite
         if self.folder:
-            _claim(self.folder, resume, overwrite)
+            _refuse_taken(self.folder, resume, overwrite)
 
     def train(self, problem: Problem, on_start: Callable[[Problem, Batches], None], on_epoch: Observer) -> Potential:
         """Run all epochs that are left."""
+        if self.folder:
+            _claim(self.folder, self.overwrite and not self.resume)
         config, members = self.config, self.config.ensemble.members
         weights = bootstrap_weights(members, len(problem.train), config.seed, config.ensemble.bootstrap)
         batches = Batches(problem.train, config.training.batch_size, weights, config.training.dtype)
@@ -143,7 +146,7 @@ class _Run:
                 if self.memory.epoch % config.training.checkpoint_every == 0:
                     self._save()
             self._save()
-        except KeyboardInterrupt:
+        except (KeyboardInterrupt, TrainingError):
             self._save()
             raise
         finally:
@@ -159,15 +162,15 @@ class _Run:
 
     def _epoch(self) -> EpochReport:
         config, problem, began = self.config, self.problem, time.monotonic()
-        state, infos, chosen = self.state, [], []
+        state, infos, chosen = jax.tree.map(jnp.copy, self.state), [], []  # steps use up their argument; the epoch may yet be cut short
         for frames, graph, targets in self.batches.epoch(config.seed, self.memory.epoch):
             static = (problem.spec, config.loss, config.optimizer, self.total, problem.with_stress)
             state, info = train_step(*static, state, graph, targets)
             infos.append(info)
             chosen.append(frames)
-        self.state = state
         infos = jax.device_get(infos)
         self._require_finite(infos, chosen)
+        self.state = state
         evaluation = self._validate(state)
         valid_loss = validation_loss(config, evaluation)
         memory = self.memory
@@ -191,7 +194,7 @@ class _Run:
             if not info.finite:
                 origins = ", ".join(self.problem.train[k].frame.origin or f"frame {k}" for k in frames[:4])
                 bad = [name for name, value in info.terms.items() if not np.isfinite(value).all()] or ["gradient"]
-                kept = f"; the state of epoch {self.memory.epoch} or before is in {self.folder}" if self.folder else ""
+                kept = f"; the state after epoch {self.memory.epoch} is kept in {self.folder}" if self.folder and self.memory.epoch else ""
                 raise TrainingError(
                     f"epoch {self.memory.epoch + 1}: the {bad[0]} term is no longer finite in the batch of {origins}; "
                     f"lower optimizer.learning_rate or inspect these frames{kept}"
@@ -260,23 +263,32 @@ def validation_loss(config: FitConfig, evaluation: Evaluation) -> float:
     return sum(getattr(config.loss, name) * row.rmse**2 for name, row in rows.items() if row)
 
 
-def _claim(folder: Path, resume: bool, overwrite: bool) -> None:
-    """Make the folder of a run, or refuse one that holds another run."""
-    taken = [name for name in ("checkpoints", "log.jsonl", "potential.safetensors") if (folder / name).exists()]
+MADE = ("checkpoints", "log.jsonl", "report.html", "potential.safetensors")
+"""What a run leaves in its folder."""
+
+
+def _refuse_taken(folder: Path, resume: bool, overwrite: bool) -> None:
+    """Refuse a folder that holds another run, or on resume holds none; touches nothing."""
+    taken = [name for name in MADE if (folder / name).exists()]
     if resume and not (folder / "checkpoints").is_dir():
         raise ConfigError(f"{folder}: nothing to resume here, there are no checkpoints")
-    if taken and overwrite and not resume:
-        _set_aside(folder, taken)
-    elif taken and not resume:
+    if taken and not (resume or overwrite):
         raise ConfigError(f"{folder}: holds a run already ({', '.join(taken)}); use resume to continue it, overwrite to start anew, or another name")
+
+
+def _claim(folder: Path, anew: bool) -> None:
+    """Make the folder of a run; starting anew moves what an earlier one left into previous/<n>."""
+    taken = [name for name in MADE if (folder / name).exists()]
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        if anew and taken:
+            _set_aside(folder, taken)
     except OSError as error:
         raise ConfigError(f"{folder}: cannot be made ({error.strerror})") from None
 
 
 def _set_aside(folder: Path, names: list[str]) -> None:
-    """Move what an earlier run left into previous/<n>: nothing that a user made is ever lost."""
+    """Nothing that a user made is ever lost."""
     home = folder / "previous"
     number = 1 + max((int(p.name) for p in home.glob("*") if p.name.isdigit()), default=0)
     target = home / str(number)

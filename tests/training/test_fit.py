@@ -10,6 +10,7 @@ import eqpot
 from eqpot.core.errors import CheckpointError, ConfigError, DataError, TrainingError
 from eqpot.data import Dataset
 from eqpot.graph import Frame, Labels, Structure
+from eqpot.training.batches import Batches
 from eqpot.training.step import train_step
 
 
@@ -55,6 +56,32 @@ def test_resumed_equals_uninterrupted_bit_for_bit(frames, settings, tmp_path):
     assert same(whole, resumed)
     logs = [[json.loads(line)["valid_loss"] for line in (tmp_path / n / "log.jsonl").read_text().splitlines()] for n in ("whole", "cut")]
     assert logs[0] == logs[1]
+
+
+def test_an_epoch_cut_short_is_done_again(frames, settings, tmp_path, monkeypatch):
+    """An interrupt between two steps keeps the last whole epoch, and the resumed run ends where the uninterrupted one does."""
+    whole = eqpot.fit(settings, frames)
+    epoch, seen = Batches.epoch, []
+
+    def cut(self, seed, number):
+        for k, batch in enumerate(epoch(self, seed, number)):
+            if number == 2 and k == 2:
+                raise KeyboardInterrupt
+            yield batch
+
+    monkeypatch.setattr(Batches, "epoch", cut)
+    with pytest.raises(KeyboardInterrupt):
+        eqpot.fit(settings, frames, folder=tmp_path)
+    monkeypatch.undo()
+    resumed = eqpot.fit(settings, frames, folder=tmp_path, resume=True, on_epoch=seen.append)
+    assert seen[0].epoch == 3 and same(whole, resumed)
+
+
+def test_bad_data_leave_an_earlier_run_alone(frames, settings, tmp_path):
+    eqpot.fit({**settings, "training": {"epochs": 1, "batch_size": 8}}, frames, folder=tmp_path)
+    with pytest.raises(DataError):
+        eqpot.fit({**settings, "data": {"valid": 400}}, frames, folder=tmp_path, overwrite=True)
+    assert (tmp_path / "potential.safetensors").exists() and not (tmp_path / "previous").exists()
 
 
 def test_a_lost_checkpoint_costs_epochs_not_exactness(frames, settings, tmp_path):
