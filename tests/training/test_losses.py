@@ -17,22 +17,23 @@ def batch_of(frames, members=1, batch_size=None):
     return Batches(samples, batch_size or len(frames), np.ones((members, len(frames))))
 
 
-def zero_prediction(graph):
+def constant_prediction(graph):
+    """1 eV and 0.3 eV/Å everywhere, so that a label that is missing (and zero under its mask) would show."""
     G, N, _ = graph.shape
-    return Prediction(jnp.zeros(G), jnp.zeros((N, 3)), jnp.zeros((G, 3, 3)), jnp.zeros(N), jnp.zeros((N, 1)))
+    return Prediction(jnp.ones(G), jnp.full((N, 3), 0.3), jnp.zeros((G, 3, 3)), jnp.zeros(N), jnp.zeros((N, 1)))
 
 
 def terms_of(frames, config=None):
     _, graph, targets = next(batch_of(frames).epoch(0, 0))
     graph, targets = jax.tree.map(jnp.asarray, (graph, targets))
-    return loss_terms(config or LossConfig(), zero_prediction(graph), graph, targets, targets.weight[0])
+    return loss_terms(config or LossConfig(), constant_prediction(graph), graph, targets, targets.weight[0])
 
 
 def test_terms_equal_their_definition(frames):
     chosen = list(frames)[:5]
     terms = terms_of(chosen)
-    assert float(terms["energy"]) == pytest.approx(np.mean([(f.labels.energy / len(f)) ** 2 for f in chosen]), rel=1e-5)
-    assert float(terms["forces"]) == pytest.approx(np.mean(np.concatenate([f.labels.forces for f in chosen]) ** 2), rel=1e-5)
+    assert float(terms["energy"]) == pytest.approx(np.mean([((1 - f.labels.energy) / len(f)) ** 2 for f in chosen]), rel=1e-5)
+    assert float(terms["forces"]) == pytest.approx(np.mean((0.3 - np.concatenate([f.labels.forces for f in chosen])) ** 2), rel=1e-5)
 
 
 def test_missing_labels_take_no_part(frames):
