@@ -4,6 +4,13 @@ import os
 import subprocess
 import sys
 
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from eqpot.graph import collate
+from eqpot.potential import predict_members
+
 CODE = """
 import jax, numpy as np
 from eqpot.graph import Structure
@@ -30,3 +37,14 @@ def test_results_do_not_depend_on_the_number_of_devices():
     alone, dealt_out = numbers(1), numbers(2)
     assert len(alone) == 4 + 36
     assert max(abs(a - b) for a, b in zip(alone, dealt_out, strict=True)) < 1e-6
+
+
+def test_members_side_by_side_equal_members_in_turn(potential, structures, monkeypatch):
+    """The way of an accelerator (vmap) and the way of a CPU (one after the other, in groups) are the same function."""
+    host = potential.prepare(structures[0])
+    graph = jax.tree.map(jnp.asarray, collate([host]))
+    in_turn = predict_members(potential.spec, potential.params, graph)
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    side_by_side = predict_members(potential.spec, potential.params, graph)
+    np.testing.assert_allclose(side_by_side.energy, in_turn.energy, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(side_by_side.forces, in_turn.forces, rtol=1e-4, atol=1e-5)
