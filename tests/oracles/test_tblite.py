@@ -71,8 +71,9 @@ def test_labels_do_not_depend_on_what_was_asked_before(bent):
     oracle = TBLiteOracle()
     (alone,) = oracle.label([bent])
     *_, after = oracle.label([molecule("CH4"), bent])
-    assert after.labels.energy == alone.labels.energy
-    np.testing.assert_array_equal(after.labels.forces, alone.labels.forces)
+    # a reused density changes forces by 6e-5 eV/Å; threads that add in another order change the last bit
+    assert after.labels.energy == pytest.approx(alone.labels.energy, rel=1e-13)
+    np.testing.assert_allclose(after.labels.forces, alone.labels.forces, rtol=0, atol=1e-12)
 
 
 def test_charge_and_multiplicity_reach_the_hamiltonian():
