@@ -24,7 +24,6 @@ def test_notebook_is_in_percent_format_and_listed(notebook):
     assert f"`{notebook.name}`" in (ROOT / "notebooks" / "README.md").read_text(encoding="utf-8")
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda p: p.stem)
 def test_notebook_runs(notebook, tmp_path):
     pictures = tmp_path / "pictures"
