@@ -1,6 +1,6 @@
 """How accurate a recipe becomes: fit it, test it, keep the learning curve.
 
-    python -m benchmarks.accuracy train/recipes/3bpa.yaml --test 300K=../shared/data/3bpa/proxytest_300K.extxyz.gz training.epochs=80
+python -m benchmarks.accuracy train/recipes/3bpa.yaml --test 300K=../shared/data/3bpa/proxytest_300K.extxyz.gz training.epochs=80
 """
 
 import argparse

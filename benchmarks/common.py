@@ -44,7 +44,9 @@ def environment() -> dict[str, Any]:
     packages = ("jax", "jaxlib", "flax", "optax", "jax-md", "numpy")
     return {
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "device": f"{jax.devices()[0].device_kind}, {os.cpu_count()} cores" if jax.default_backend() == "cpu" else jax.devices()[0].device_kind,
+        "device": f"{jax.devices()[0].device_kind}, {os.cpu_count()} cores"
+        if jax.default_backend() == "cpu"
+        else jax.devices()[0].device_kind,
         "python": platform.python_version(),
         **{name: version(name) for name in packages},
         "commit": commit,

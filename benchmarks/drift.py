@@ -1,6 +1,6 @@
 """Energy conservation: NVE with a potential after equilibration, in each precision.
 
-    python -m benchmarks.drift runs/quickstart/potential.safetensors train/data/ethanol_gfn2.extxyz.xz --index 10
+python -m benchmarks.drift runs/quickstart/potential.safetensors train/data/ethanol_gfn2.extxyz.xz --index 10
 """
 
 import argparse

@@ -1,6 +1,6 @@
 """What an ensemble costs: K members against one, for an energy+force call and for a training step.
 
-    python -m benchmarks.ensemble
+python -m benchmarks.ensemble
 """
 
 from functools import partial

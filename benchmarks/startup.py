@@ -1,6 +1,6 @@
 """How long imports take: eqpot against the libraries that it stands on, fresh processes in turn.
 
-    python -m benchmarks.startup
+python -m benchmarks.startup
 """
 
 import statistics

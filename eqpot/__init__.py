@@ -33,7 +33,21 @@ _HOME = {
     "EqpotError": "eqpot.core.errors",
 }
 
-__all__ = ["NVE", "NVT", "Dataset", "EqpotError", "FitConfig", "Langevin", "Potential", "Structure", "evaluate", "fit", "read", "simulate", "write"]
+__all__ = [
+    "NVE",
+    "NVT",
+    "Dataset",
+    "EqpotError",
+    "FitConfig",
+    "Langevin",
+    "Potential",
+    "Structure",
+    "evaluate",
+    "fit",
+    "read",
+    "simulate",
+    "write",
+]
 
 if TYPE_CHECKING:
     from eqpot.core.errors import EqpotError

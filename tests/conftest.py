@@ -20,7 +20,16 @@ RELAXED = {"md", "integration", "notebooks", "cli"}
 """Folders whose dependencies (jax-md) need JAX's standard promotion of types."""
 
 SMALL = {"cutoff": 3.5, "hidden": "8x0e + 8x1o", "l_max": 2, "n_radial": 4, "radial_hidden": (8,), "readout_hidden": 8}
-TINY = {"cutoff": 3.5, "hidden": "4x0e", "l_max": 1, "n_radial": 3, "n_layers": 1, "correlation": 2, "radial_hidden": (4,), "readout_hidden": 4}
+TINY = {
+    "cutoff": 3.5,
+    "hidden": "4x0e",
+    "l_max": 1,
+    "n_radial": 3,
+    "n_layers": 1,
+    "correlation": 2,
+    "radial_hidden": (4,),
+    "readout_hidden": 4,
+}
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -46,7 +46,10 @@ def evaluate(
     if by_element:
         console.print(facts("\nForce MAE by element", [(e, f"{1e3 * v.mae:.3g} meV/Å") for e, v in by_element.items()]))
     if scores:
-        rows = [("rank correlation of σ and error (Spearman)", f"{scores['spearman']:.2f}"), ("actual error / σ", f"{scores['factor']:.2f}")]
+        rows = [
+            ("rank correlation of σ and error (Spearman)", f"{scores['spearman']:.2f}"),
+            ("actual error / σ", f"{scores['factor']:.2f}"),
+        ]
         console.print(facts("\nForce uncertainty", rows))
     if target:
         console.print(f"\nreport  {target}")

@@ -30,8 +30,15 @@ def _inspect_potential(path: Path, as_json: bool) -> None:
     potential = Potential.load(path)
     config = potential.spec.config
     if as_json:
-        rows = {"elements": potential.elements, "members": potential.n_members, "parameters": potential.n_parameters, "dtype": potential.dtype}
-        print_json({**rows, "reference_energies": potential.reference_energies, "model": config.model_dump(), "metadata": potential.metadata})
+        rows = {
+            "elements": potential.elements,
+            "members": potential.n_members,
+            "parameters": potential.n_parameters,
+            "dtype": potential.dtype,
+        }
+        print_json(
+            {**rows, "reference_energies": potential.reference_energies, "model": config.model_dump(), "metadata": potential.metadata}
+        )
         return
     meta = potential.metadata
     references = ", ".join(f"{e} {v:.4f}" for e, v in zip(potential.elements, potential.reference_energies, strict=True))
@@ -43,7 +50,9 @@ def _inspect_potential(path: Path, as_json: bool) -> None:
         ("reference energies [eV]", f"{references} ({meta.get('reference_energies', {}).get('source', 'unknown source')})"),
     ]
     if "data" in meta:
-        rows.append(("trained on", f"{meta['data']['train_frames']} frames (hash {meta['data']['train'][:12]}), best epoch {meta['best_epoch']}"))
+        rows.append(
+            ("trained on", f"{meta['data']['train_frames']} frames (hash {meta['data']['train'][:12]}), best epoch {meta['best_epoch']}")
+        )
     console.print(facts(str(path), rows))
     if meta.get("validation"):
         scale = {"energy_per_atom": (1e3, "meV/atom"), "forces": (1e3, "meV/Å"), "stress": (EV_PER_A3_TO_GPA, "GPa")}
@@ -75,7 +84,10 @@ def _print_inspection(title: str, inspection: Any) -> None:
         ("groups", _counts(inspection.groups)),
         ("labels", ", ".join(f"{name} {n}/{stats.n_frames}" for name, n in inspection.label_counts.items() if n) or "none"),
         ("duplicates", inspection.n_duplicates),
-        ("reference energies [eV]", ", ".join(f"{e} {v:.4f}" for e, v in inspection.reference.values.items()) + f" ({inspection.reference.source})"),
+        (
+            "reference energies [eV]",
+            ", ".join(f"{e} {v:.4f}" for e, v in inspection.reference.values.items()) + f" ({inspection.reference.source})",
+        ),
         ("content hash", inspection.content_hash[:16]),
     ]
     console.print(facts(title, rows))
@@ -85,7 +97,9 @@ def _print_inspection(title: str, inspection: Any) -> None:
         ("largest force [eV/Å]", stats.force_max, None),
         ("stress component, RMS [GPa]", None if stats.stress_rms is None else stats.stress_rms * EV_PER_A3_TO_GPA, None),
     ]
-    values = [(name, f"{value:.4g}" + (f" ± {spread:.3g}" if spread is not None else "")) for name, value, spread in numbers if value is not None]
+    values = [
+        (name, f"{value:.4g}" + (f" ± {spread:.3g}" if spread is not None else "")) for name, value, spread in numbers if value is not None
+    ]
     values += [(f"force RMS of {e} [eV/Å]", f"{v:.4g}") for e, v in stats.force_rms_by_element.items()]
     console.print(facts("\nLabels", values))
     if stats.shortest:

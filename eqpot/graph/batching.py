@@ -11,25 +11,12 @@ import numpy as np
 
 from eqpot.core.elements import atomic_number, symbol
 from eqpot.core.errors import EqpotError, StructureError
-from eqpot.graph.graph import Graph
+from eqpot.graph.graph import Capacity, Graph
 from eqpot.graph.neighbors import Neighbors, find_neighbors
 from eqpot.graph.structure import Structure
 
 GRID = 1.25
 """Ratio of neighbouring sizes on the rounding grid of atom capacities; padding stays below 1 − 1/1.25 = 20 %."""
-
-
-@dataclass(frozen=True)
-class Capacity:
-    """Padded sizes of a batch: structures, atoms in all, neighbour slots per atom."""
-
-    graphs: int
-    atoms: int
-    neighbors: int
-
-    def fits(self, other: "Capacity") -> bool:
-        """Whether a batch that needs `other` can be padded to this."""
-        return self.graphs >= other.graphs and self.atoms >= other.atoms and self.neighbors >= other.neighbors
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,12 +64,26 @@ def prepare(structure: Structure, elements: Sequence[str], cutoff: float) -> Hos
     return Host(structure, species=species_index(structure, elements), neighbors=find_neighbors(structure, cutoff))
 
 
-def capacity_of(hosts: Sequence[Host], exact: bool = False) -> Capacity:
-    """The capacity that a batch needs, rounded up on the grid unless `exact`."""
-    atoms, slots = sum(map(len, hosts)), max((h.neighbors.max_count for h in hosts), default=0)
+def capacity_of(hosts: Sequence[Host], exact: bool = False, slots: int | None = None) -> Capacity:
+    """The capacity that a batch needs, rounded up on the grid unless `exact`; with `slots`, in rows of that many slots instead of a row per atom."""
+    atoms, most = sum(map(len, hosts)), max((h.neighbors.max_count for h in hosts), default=0)
+    rows = None
+    if slots:
+        most, rows = slots, sum(int(_rows(h.neighbors, slots).sum()) for h in hosts)
     if exact:
-        return Capacity(len(hosts), atoms, max(slots, 1))
-    return Capacity(len(hosts), round_up(atoms), round_up(slots))
+        return Capacity(len(hosts), atoms, max(most, 1), rows)
+    return Capacity(len(hosts), round_up(atoms), slots or round_up(most), round_up(rows) if rows is not None else None)
+
+
+def filling(hosts: Sequence[Host]) -> float:
+    """Fraction of the slots of a dense table that hold a neighbour; 1 for atoms that all have equally many."""
+    slots = sum(map(len, hosts)) * max((h.neighbors.max_count for h in hosts), default=0)
+    return sum(len(h.neighbors.receivers) for h in hosts) / slots if slots else 1.0
+
+
+def _rows(edges: Neighbors, slots: int) -> np.ndarray:
+    """Rows of the table that each atom takes."""
+    return -(-np.bincount(edges.receivers, minlength=len(edges.positions)) // slots)
 
 
 def collate(hosts: Sequence[Host], capacity: Capacity | None = None, dtype: str = "float32") -> Graph:
@@ -95,23 +96,25 @@ def collate(hosts: Sequence[Host], capacity: Capacity | None = None, dtype: str 
     """
     if not hosts:
         raise EqpotError("no structures: expected at least one")
-    need = capacity_of(hosts, exact=True)
     capacity = capacity or capacity_of(hosts)
+    need = capacity_of(hosts, exact=True, slots=capacity.neighbors if capacity.rows is not None else None)
     if not capacity.fits(need):
         raise EqpotError(f"a batch of {need} does not fit the capacity {capacity}")
     G, N, M = capacity.graphs, capacity.atoms, capacity.neighbors
+    R = N if capacity.rows is None else capacity.rows
     graph = Graph(
         positions=np.zeros((N, 3), dtype),
         cell=np.zeros((G, 3, 3), dtype),
         species=np.zeros(N, np.int32),
-        neighbors=np.zeros((N, M), np.int32),
-        shifts=np.zeros((N, M, 3), np.int32),
-        edge_mask=np.zeros((N, M), bool),
+        neighbors=np.zeros((R, M), np.int32),
+        shifts=np.zeros((R, M, 3), np.int32),
+        edge_mask=np.zeros((R, M), bool),
         atom_mask=np.zeros(N, bool),
         graph_index=np.full(N, G - 1, np.int32),
         graph_mask=np.zeros(G, bool),
+        receivers=None if capacity.rows is None else np.full(R, N - 1, np.int32),
     )
-    first = 0
+    first = row = 0
     for g, host in enumerate(hosts):
         atoms = slice(first, first + len(host))
         graph.positions[atoms] = host.neighbors.positions
@@ -120,16 +123,24 @@ def collate(hosts: Sequence[Host], capacity: Capacity | None = None, dtype: str 
         graph.atom_mask[atoms] = True
         graph.graph_index[atoms] = g
         graph.graph_mask[g] = True
-        _fill_table(graph, host.neighbors, first)
+        row = _fill_table(graph, host.neighbors, first, row)
         first += len(host)
     return graph
 
 
-def _fill_table(graph: Graph, edges: Neighbors, first: int) -> None:
-    """Write the edges of one structure into the dense table, atoms starting at row `first`."""
-    counts = np.bincount(edges.receivers, minlength=1)
-    slot = np.arange(len(edges.receivers)) - np.repeat(np.cumsum(counts) - counts, counts)
-    row = edges.receivers + first
-    graph.neighbors[row, slot] = edges.senders + first
-    graph.shifts[row, slot] = edges.shifts
-    graph.edge_mask[row, slot] = True
+def _fill_table(graph: Graph, edges: Neighbors, first: int, row: int) -> int:
+    """Write the edges of one structure, whose atoms start at `first`, into the table from `row` on; returns the next free row."""
+    counts = np.bincount(edges.receivers, minlength=len(edges.positions))
+    rank = np.arange(len(edges.receivers)) - np.repeat(np.cumsum(counts) - counts, counts)
+    slots = graph.neighbors.shape[1]
+    if graph.receivers is None:
+        taken = np.ones(len(counts), int)
+    else:
+        taken = _rows(edges, slots)
+        graph.receivers[row : row + taken.sum()] = np.repeat(np.arange(len(counts)), taken) + first
+    start = row + np.cumsum(taken) - taken
+    at = start[edges.receivers] + rank // slots, rank % slots
+    graph.neighbors[at] = edges.senders + first
+    graph.shifts[at] = edges.shifts
+    graph.edge_mask[at] = True
+    return row + int(taken.sum())

@@ -111,7 +111,9 @@ class Structure:
             raise StructureError(f"atom {far[0]}: position {self.positions[far[0]]} is beyond {MAX_COORDINATE:g} Å; are the units right?")
         wrong = np.flatnonzero((self.numbers < 1) | (self.numbers > MAX_ATOMIC_NUMBER))
         if len(wrong):
-            raise StructureError(f"atom {wrong[0]}: atomic number {self.numbers[wrong[0]]} is no element; expected 1 to {MAX_ATOMIC_NUMBER}")
+            raise StructureError(
+                f"atom {wrong[0]}: atomic number {self.numbers[wrong[0]]} is no element; expected 1 to {MAX_ATOMIC_NUMBER}"
+            )
         self._check_cell()
         return self
 
@@ -130,7 +132,9 @@ class Structure:
                 "give independent lattice vectors or set pbc to False"
             )
         if self.pbc.all() and self.volume / len(self) < MIN_VOLUME_PER_ATOM:
-            raise StructureError(f"volume per atom is {self.volume / len(self):.2g} Å³, below {MIN_VOLUME_PER_ATOM:g}; are the units right?")
+            raise StructureError(
+                f"volume per atom is {self.volume / len(self):.2g} Å³, below {MIN_VOLUME_PER_ATOM:g}; are the units right?"
+            )
 
 
 @dataclass(frozen=True, eq=False)

@@ -10,9 +10,9 @@ ModelConfig = EquivariantConfig
 """Union of the configurations of all models, told apart by `kind`."""
 
 
-def build_model(config: ModelConfig, n_species: int, normalization: Normalization, seed: int) -> EnergyModel:
-    """The model of a configuration with parameters drawn from `seed`."""
-    return Equivariant(config, n_species, normalization, rngs=nnx.Rngs(params=seed))
+def build_model(config: ModelConfig, n_species: int, normalization: Normalization, seed: int, backend: str = "auto") -> EnergyModel:
+    """The model of a configuration with parameters drawn from `seed`; `backend` as in `eqpot.nn.kernels`."""
+    return Equivariant(config, n_species, normalization, backend, rngs=nnx.Rngs(params=seed))
 
 
 __all__ = ["AtomOutputs", "EnergyModel", "Equivariant", "EquivariantConfig", "Geometry", "ModelConfig", "Normalization", "build_model"]

@@ -31,8 +31,13 @@ class EquivariantConfig(Config):
     hidden: str = Field(default="64x0e + 64x1o", description="features between layers, equal multiplicities: '64x0e + 64x1o'")
     l_max: int = Field(default=3, ge=0, le=6, description="largest degree of the spherical harmonics of an edge")
     n_layers: int = Field(default=2, ge=1, le=6, description="message passing layers; the range is n_layers × cutoff")
-    update: Literal["contraction", "gate"] = Field(default="contraction", description="'contraction' (MACE kind) or 'gate' (NequIP kind)")
-    correlation: int = Field(default=3, ge=1, le=3, description="factors in the symmetric contraction; body order minus one")
+    radial: Literal["path", "degree"] = Field(
+        default="path", description="radial functions per tensor-product path, or per incoming degree (faster)"
+    )
+    update: Literal["contraction", "grid", "gate"] = Field(
+        default="contraction", description="'contraction' (exact, MACE kind), 'grid' (faster product) or 'gate' (NequIP kind)"
+    )
+    correlation: int = Field(default=3, ge=1, le=4, description="factors in a product; body order minus one")
     n_radial: int = Field(default=8, ge=1, le=64, description="Bessel functions")
     envelope_order: int = Field(default=5, ge=3, le=12, description="order of the polynomial envelope")
     radial_hidden: tuple[PositiveInt, ...] = Field(default=(64, 64), description="hidden widths of the radial network")

@@ -1,12 +1,13 @@
 """SE(3)-equivariant message passing.
 
 A layer is: linear → edge convolution → update, with a self-connection per element. With the symmetric contraction as update this is MACE
-(Batatia et al., arXiv:2206.07697); with a gate it is NequIP (Batzner et al., Nat. Commun. 13, 2453 (2022)).
+(Batatia et al., arXiv:2206.07697); with a gate it is NequIP (Batzner et al., Nat. Commun. 13, 2453 (2022)). Convolution and update are chosen
+by name and composed; how they are evaluated is the business of `eqpot.nn.kernels`.
 """
 
 import jax.numpy as jnp
 from flax import nnx
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
 from eqpot.basis import bessel, polynomial_envelope
 from eqpot.core.errors import ConfigError
@@ -15,7 +16,25 @@ from eqpot.core.tree import record
 from eqpot.graph import Graph
 from eqpot.models.base import AtomOutputs, EnergyModel, Normalization
 from eqpot.models.config import EquivariantConfig
-from eqpot.nn import MLP, ContractionUpdate, Convolution, Features, GateUpdate, Linear, SpeciesLinear
+from eqpot.nn import (
+    MLP,
+    Backend,
+    ContractionUpdate,
+    DegreeConvolution,
+    Edges,
+    Features,
+    GateUpdate,
+    GridUpdate,
+    Linear,
+    PathConvolution,
+    SpeciesLinear,
+    choose_backend,
+    convolve,
+    update,
+)
+
+CONVOLUTIONS = {"path": PathConvolution, "degree": DegreeConvolution}
+PRODUCTS = {"contraction": ContractionUpdate, "grid": GridUpdate}
 
 
 @record
@@ -28,28 +47,39 @@ class EdgeGeometry:
         bound: 0 for an atom alone, 1 for an atom in company; carries the shift of the energies so that a lone atom has none.
     """
 
-    harmonics: Float[Array, "N M S"]
-    radial_basis: Float[Array, "N M B"]
+    harmonics: Float[Array, "R M S"]
+    radial_basis: Float[Array, "R M B"]
     bound: Float[Array, " N"]
 
 
 class Layer(nnx.Module):
     """One interaction: features up to degree `l_in` of the neighbours in, new features of the atom up to `l_out` out."""
 
-    def __init__(self, config: EquivariantConfig, l_in: int, l_out: int, n_species: int, average_neighbors: float, *, rngs: nnx.Rngs) -> None:
-        channels, many_body = config.channels, config.update == "contraction"
-        l_message = config.l_max if many_body else l_out
+    def __init__(
+        self,
+        config: EquivariantConfig,
+        l_in: int,
+        l_out: int,
+        n_species: int,
+        average_neighbors: float,
+        backend: Backend,
+        *,
+        rngs: nnx.Rngs,
+    ) -> None:
+        channels, l_message = config.channels, l_out if config.update == "gate" else config.l_max
         radial_sizes = (config.n_radial, *config.radial_hidden)
+        self.backend: Backend = backend
         self.linear = Linear(l_in + 1, channels, channels, rngs=rngs)
-        self.convolution = Convolution(l_in, config.l_max, l_message, channels, radial_sizes, average_neighbors, rngs=rngs)
-        if many_body:
-            self.update = ContractionUpdate(l_message, l_out, channels, n_species, config.correlation, rngs=rngs)
-        else:
+        build = CONVOLUTIONS[config.radial]
+        self.convolution = build(l_in, config.l_max, l_message, channels, radial_sizes, average_neighbors, rngs=rngs)
+        if config.update == "gate":
             self.update = GateUpdate(l_out, channels, n_species, rngs=rngs)
+        else:
+            self.update = PRODUCTS[config.update](l_message, l_out, channels, n_species, config.correlation, rngs=rngs)
 
-    def __call__(self, features: Features, kept: Features, graph: Graph, geometry: EdgeGeometry) -> Features:
-        message = self.convolution(self.linear(features), graph.neighbors, geometry.harmonics, geometry.radial_basis)
-        return self.update(message, kept, graph.species)
+    def __call__(self, features: Features, kept: Features, edges: Edges, species: Int[Array, " N"]) -> Features:
+        message = convolve(self.convolution, self.linear(features), edges, self.backend)
+        return update(self.update, message, kept, species, self.backend)
 
 
 class Equivariant(EnergyModel):
@@ -59,10 +89,13 @@ class Equivariant(EnergyModel):
         config: architecture.
         n_species: number of elements that `Graph.species` counts.
         normalization: statistics of the data; `shift` has one value per element.
+        backend: how layers are evaluated, see `eqpot.nn.kernels`; "auto" for what suits the device.
         rngs: source of the initial parameters.
     """
 
-    def __init__(self, config: EquivariantConfig, n_species: int, normalization: Normalization, *, rngs: nnx.Rngs) -> None:
+    def __init__(
+        self, config: EquivariantConfig, n_species: int, normalization: Normalization, backend: str = "auto", *, rngs: nnx.Rngs
+    ) -> None:
         if len(normalization.shift) not in (0, n_species):
             raise ConfigError(f"shift: found {len(normalization.shift)} values, expected one per element ({n_species}) or none")
         self.config, self.normalization = config, normalization
@@ -71,7 +104,7 @@ class Equivariant(EnergyModel):
         channels, last = config.channels, config.n_layers - 1
         self.embedding = SpeciesLinear(1, n_species, 1, channels, rngs=rngs)
         degrees = [0, *[config.hidden_l_max] * last, 0]  # scalars enter the first layer and leave the last
-        args = (n_species, normalization.average_neighbors)
+        args = (n_species, normalization.average_neighbors, choose_backend(backend))
         self.layers = nnx.List([Layer(config, degrees[t], degrees[t + 1], *args, rngs=rngs) for t in range(config.n_layers)])
         # The first layer keeps nothing: an atom without neighbours then has no features and exactly its reference energy.
         self.self_connections = nnx.List(
@@ -90,16 +123,17 @@ class Equivariant(EnergyModel):
         harmonics = e3nn.spherical_harmonics(e3nn.s2_irreps(config.l_max), vectors / distance[..., None], False, normalization="component")
         envelope = polynomial_envelope(distance, config.cutoff, config.envelope_order)
         radial_basis = bessel(distance, config.cutoff, config.n_radial) * envelope[..., None]
-        return EdgeGeometry(harmonics.array, radial_basis, jnp.tanh(2 * jnp.sum(envelope, -1)))
+        return EdgeGeometry(harmonics.array, radial_basis, jnp.tanh(2 * graph.sum_rows(jnp.sum(envelope, -1))))
 
     def __call__(self, graph: Graph, geometry: EdgeGeometry) -> AtomOutputs:
         bound, species = geometry.bound, graph.species
-        features = self.embedding((jnp.ones((1, *species.shape, 1), bound.dtype),), species)
+        edges = Edges(graph.neighbors, graph.receivers, geometry.harmonics, geometry.radial_basis)
+        features = self.embedding((jnp.ones((*species.shape, 1, 1), bound.dtype),), species)
         energy, scalars = jnp.zeros_like(bound), []
         for t, (layer, readout) in enumerate(zip(self.layers, self.readouts, strict=True)):
             kept = self.self_connections[t - 1](features, species) if t else ()
-            features = layer(features, kept, graph, geometry)
-            scalars.append(features[0][0])
+            features = layer(features, kept, edges, species)
+            scalars.append(features[0][:, 0])
             energy = energy + readout(scalars[-1])[:, 0]
         shift = jnp.asarray(self.shift, bound.dtype)[species]
         energy = energy * self.normalization.scale + shift * bound

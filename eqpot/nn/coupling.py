@@ -2,13 +2,34 @@
 
 Everything here is computed once in float64 and cached; the layers use the tables as constants of their matrix products.
 Only irreps of natural parity (0e, 1o, 2e, 3o, …) are carried between layers: a vector is what an arrow is, a pseudovector is not.
+
+The paths of the symmetric contraction are products of one or two factors, and a factor is a degree of A itself or a coupled pair of them.
+Their formulas, normalisation and order are in docs/contraction.md; saved potentials rely on the order.
 """
 
+from collections.abc import Iterable
 from functools import cache
-from itertools import combinations_with_replacement
+from itertools import combinations_with_replacement, permutations
 from math import factorial, sqrt
+from typing import NamedTuple
 
 import numpy as np
+
+Factor = tuple[int] | tuple[int, int, int]
+"""(l,) is A_l; (l1, l2, L) is (A_l1 ⊗ A_l2)_L divided by its norm: √2 for equal degrees, else 1."""
+
+
+class Path(NamedTuple):
+    """One basis function of the symmetric contraction: scale · (first ⊗ second)_L, or `first` alone, of degree L."""
+
+    first: Factor
+    second: Factor | None
+    scale: float
+
+    @property
+    def degrees(self) -> tuple[int, ...]:
+        """The degrees of A that are multiplied, sorted."""
+        return tuple(sorted(_degrees(self.first) + (_degrees(self.second) if self.second else ())))
 
 
 @cache
@@ -37,90 +58,120 @@ def degree_slice(degree: int) -> slice:
     return slice(degree**2, (degree + 1) ** 2)
 
 
-def _pair_couplings(l_max: int) -> list[tuple[int, int, int]]:
+def pair_norm(l1: int, l2: int) -> float:
+    """√⟨B²⟩ of a component of (A_l1 ⊗ A_l2)_L for standard normal A, but for contractions among its factors."""
+    return sqrt(2) if l1 == l2 else 1.0
+
+
+def _pairs(l_max: int) -> list[tuple[int, int, int]]:
     """(l1 ≤ l2, L) of all symmetric pair couplings; two equal degrees couple to even L only."""
     return [
-        (l1, l2, L)
-        for l1 in range(l_max + 1)
-        for l2 in range(l1, l_max + 1)
-        for L in range(l2 - l1, l1 + l2 + 1)
-        if l1 != l2 or L % 2 == 0
+        (l1, l2, L) for l1 in range(l_max + 1) for l2 in range(l1, l_max + 1) for L in range(l2 - l1, l1 + l2 + 1) if l1 != l2 or L % 2 == 0
     ]
 
 
+def _degrees(factor: Factor) -> tuple[int, ...]:
+    """The degrees of A in a factor; its own degree is the last entry."""
+    return factor[:-1] or factor
+
+
+def _coefficients(factor: Factor) -> np.ndarray:
+    """Coefficients [2l+1, (2l'+1,) 2L+1] of a factor."""
+    if len(factor) == 1:
+        return np.eye(2 * factor[0] + 1)
+    l1, l2, L = factor
+    return clebsch_gordan(l1, l2, L) / pair_norm(l1, l2)
+
+
+def arrangements(degrees: tuple[int, ...]) -> int:
+    """In how many distinct orders degrees can stand."""
+    return len(set(permutations(degrees)))
+
+
+def symmetric_block(tensor: np.ndarray, degrees: tuple[int, ...]) -> np.ndarray:
+    """The block of the given degrees [2l_1+1, …, 2l_ν+1, …] of a tensor [S, …, S, …] made symmetric in its first ν axes."""
+    order, total = len(degrees), np.zeros(())
+    for p in permutations(range(order)):
+        block = tensor[tuple(degree_slice(degrees[i]) for i in p)]
+        total = total + block.transpose(*np.argsort(p), *range(order, tensor.ndim))
+    return total / factorial(order)
+
+
 @cache
-def _pair_tensor(l_max: int, l1: int, l2: int, L: int) -> np.ndarray:
-    """Coefficients [S, S, 2L+1] of (A_l1 ⊗ A_l2)_L, symmetric in the first two axes, S = (l_max + 1)²."""
-    size = (l_max + 1) ** 2
-    tensor = np.zeros((size, size, 2 * L + 1))
-    tensor[degree_slice(l1), degree_slice(l2)] = clebsch_gordan(l1, l2, L)
-    return (tensor + tensor.transpose(1, 0, 2)) / 2
+def path_block(first: Factor, second: Factor | None, L: int) -> tuple[tuple[int, ...], np.ndarray, float]:
+    """The sorted degrees of a product, its coefficients [2l_1+1, …, 2l_ν+1, 2L+1] between them, and its norm.
 
-
-def _norm(tensor: np.ndarray, order: int) -> float:
-    """√⟨B²⟩ of the fully connected part of B = T·A^⊗order for standard normal A, per component of the output."""
-    return sqrt(factorial(order) * float(np.sum(tensor**2)) / tensor.shape[-1])
-
-
-def _symmetrised(pair: np.ndarray, l_max: int, L12: int, l3: int, L: int) -> np.ndarray:
-    """Coefficients [S, S, S, 2L+1] of ((A A)_L12 ⊗ A_l3)_L, made symmetric under exchange of the three factors."""
-    size = (l_max + 1) ** 2
-    tensor = np.zeros((size, size, size, 2 * L + 1))
-    tensor[:, :, degree_slice(l3)] = np.einsum("abm,mcn->abcn", pair, clebsch_gordan(L12, l3, L))
-    return (tensor + tensor.transpose(0, 2, 1, 3) + tensor.transpose(2, 1, 0, 3)) / 3
-
-
-@cache
-def triple_couplings(l_max: int, L: int) -> tuple[tuple[int, int, int, int, float], ...]:
-    """A linearly independent set of third-order couplings to degree L, as (l1, l2, L12, l3, norm).
-
-    The products ((A_l1 A_l2)_L12 A_l3)_L over all intermediate L12 span every symmetric equivariant product of order three,
-    but not independently: coupling three factors in another order gives combinations of the same. A path is kept when it adds a
-    direction to those before it, so the number of paths equals that of generalised Clebsch–Gordan coefficients
-    (Batatia et al., arXiv:2206.07697, eq. 10; Dusson et al., arXiv:1911.03550).
+    The coefficients are symmetric under exchange of equal degrees. The full tensor [S, …, S, 2L+1], symmetric in all ν factors, has this
+    block with its axes exchanged for each of the `arrangements` of the degrees, divided by their number.
+    The norm is √⟨B²⟩ per component of the fully connected part for standard normal A, that is √(ν! Σ U² / (2L + 1)).
     """
-    kept: list[tuple[int, int, int, int, float]] = []
-    directions: list[np.ndarray] = []
-    for l1, l2, L12 in _pair_couplings(l_max):
-        for l3 in range(l2, l_max + 1):
-            if not abs(L12 - l3) <= L <= L12 + l3 or (l1 + l2 + l3 + L) % 2:
-                continue
-            tensor = _symmetrised(_pair_tensor(l_max, l1, l2, L12), l_max, L12, l3, L)
-            norm = _norm(tensor, 3)
-            vector = tensor[..., 0].ravel() / max(norm, 1e-12)
-            rest = vector - sum((d * (d @ vector) for d in directions), np.zeros_like(vector))
-            rest -= sum((d * (d @ rest) for d in directions), np.zeros_like(vector))
-            if norm > 1e-9 and np.linalg.norm(rest) > 1e-6 * np.linalg.norm(vector):
-                directions.append(rest / np.linalg.norm(rest))
-                kept.append((l1, l2, L12, l3, norm))
+    tensor, degrees = _coefficients(first), _degrees(first)
+    if second is not None:  # [… first, … second, 2L+1]
+        right, degrees = _coefficients(second), degrees + _degrees(second)
+        coupled = np.tensordot(tensor, clebsch_gordan(first[-1], second[-1], L), axes=(-1, 0))
+        tensor = np.moveaxis(np.tensordot(coupled, right, axes=(-2, -1)), tensor.ndim - 1, -1)
+    order, sort = len(degrees), np.argsort(degrees, kind="stable")
+    tensor, degrees = tensor.transpose(*sort, order), tuple(sorted(degrees))
+    exchanges = [p for p in permutations(range(order)) if tuple(degrees[i] for i in p) == degrees]
+    tensor = sum((tensor.transpose(*p, order) for p in exchanges), np.zeros_like(tensor)) / len(exchanges)
+    return degrees, tensor, sqrt(len(exchanges) * float(np.sum(tensor**2)) / (2 * L + 1))
+
+
+def _independent(products: Iterable[tuple[Factor, Factor]], L: int) -> tuple[Path, ...]:
+    """The products that add a direction to those before them (products of other degrees are orthogonal)."""
+    kept: list[Path] = []
+    directions: dict[tuple[int, ...], list[np.ndarray]] = {}
+    for first, second in products:
+        degrees, tensor, norm = path_block(first, second, L)
+        if norm < 1e-9:
+            continue
+        vector, others = tensor[..., 0].ravel() / norm, directions.setdefault(degrees, [])
+        rest = vector
+        for _ in range(2):  # twice is enough
+            rest = rest - sum((d * (d @ rest) for d in others), np.zeros_like(rest))
+        if np.linalg.norm(rest) > 1e-6 * np.linalg.norm(vector):
+            others.append(rest / np.linalg.norm(rest))
+            kept.append(Path(first, second, 1 / norm))
     return tuple(kept)
 
 
-@cache
-def pair_couplings(l_max: int, L: int) -> tuple[tuple[int, int], ...]:
-    """The second-order couplings (l1 ≤ l2) to degree L of natural parity."""
-    return tuple((l1, l2) for l1, l2, degree in _pair_couplings(l_max) if degree == L and (l1 + l2 + L) % 2 == 0)
+def _couple(first: Factor, second: Factor, L: int) -> bool:
+    """Whether the triangle rule and natural parity allow a product."""
+    parity = sum(_degrees(first)) + sum(_degrees(second)) + L
+    return abs(first[-1] - second[-1]) <= L <= first[-1] + second[-1] and parity % 2 == 0
 
 
 @cache
-def pair_monomials(l_max: int) -> tuple[np.ndarray, np.ndarray]:
-    """Row indices (a ≤ b) of all products of two components."""
-    a, b = np.array(list(combinations_with_replacement(range((l_max + 1) ** 2), 2)), np.int32).T
-    return a, b
+def pair_paths(l_max: int, L: int) -> tuple[Path, ...]:
+    """The second-order paths: factors (l1 ≤ l2, L) of natural parity."""
+    return tuple(Path(pair, None, 1.0) for pair in _pairs(l_max) if pair[2] == L and sum(pair) % 2 == 0)
 
 
 @cache
-def pair_matrix(l_max: int, pairs: tuple[tuple[int, int, int], ...]) -> np.ndarray:
-    """Matrix [Σ(2L+1), monomials] from pair monomials to the couplings (l1, l2, L), each of unit variance."""
-    a, b = pair_monomials(l_max)
-    rows = []
-    for l1, l2, L in pairs:
-        tensor = _pair_tensor(l_max, l1, l2, L)
-        symmetric = np.where((a == b)[:, None], tensor[a, b], 2 * tensor[a, b])
-        rows.append(symmetric.T / _norm(tensor, 2))
-    return np.concatenate(rows) if rows else np.zeros((0, len(a)))
+def triple_paths(l_max: int, L: int) -> tuple[Path, ...]:
+    """A linearly independent set of third-order paths ((A_l1 A_l2)_L12 A_l3)_L, l1 ≤ l2 ≤ l3.
+
+    Over all intermediate L12 these span every symmetric equivariant product of order three, but not independently: coupling the factors
+    in another order gives combinations of the same. A path is kept when it adds a direction to those before it, so the number of
+    paths equals that of generalised Clebsch–Gordan coefficients (Batatia et al., arXiv:2206.07697, eq. 10; Dusson et al., arXiv:1911.03550).
+    """
+    products = ((pair, (l3,)) for pair in _pairs(l_max) for l3 in range(pair[1], l_max + 1))
+    return _independent((p for p in products if _couple(*p, L)), L)
 
 
-def pair_norm(l_max: int, l1: int, l2: int, L: int) -> float:
-    """The norm that `pair_matrix` divides a coupling by."""
-    return _norm(_pair_tensor(l_max, l1, l2, L), 2)
+@cache
+def quadruple_paths(l_max: int, L: int) -> tuple[Path, ...]:
+    """A linearly independent set of fourth-order paths ((A_l1 A_l2)_L12 (A_l3 A_l4)_L34)_L, L12 ≤ L34.
+
+    They span all: symmetric products of four factors are products of two symmetric products of two. Those with a small L12 + L34 come
+    first, so that these are kept: they are cheaper.
+    """
+    pairs = sorted(_pairs(l_max), key=lambda pair: (pair[2], pair))
+    products = [(p, q) for p, q in combinations_with_replacement(pairs, 2) if _couple(p, q, L)]
+    return _independent(sorted(products, key=lambda pq: (pq[0][-1] + pq[1][-1], pq)), L)
+
+
+def product_paths(l_max: int, correlation: int, L: int) -> tuple[Path, ...]:
+    """All paths to degree L of up to `correlation` factors from degrees 0 … l_max, in the order of the weights."""
+    orders = (pair_paths, triple_paths, quadruple_paths)[: correlation - 1]
+    return sum((paths(l_max, L) for paths in orders), (Path((L,), None, 1.0),))

@@ -1,8 +1,8 @@
 """Channel-wise layers on equivariant features.
 
-Features are tuples over the degree l of arrays [2l+1, atoms, channels] ("planes"): a component is one contiguous matrix, so mixing
-channels is one large matrix product, and products of components are elementwise over long rows. All layers are without bias: an atom
-with no neighbours keeps features of exactly zero beyond its embedding, which makes its energy exactly its reference energy.
+Features are tuples over the degree l of arrays [atoms, 2l+1, channels]: what belongs to an atom is contiguous, so it can be gathered as one
+row and cut into blocks of atoms. All layers are without bias: an atom with no neighbours keeps features of exactly zero beyond its embedding,
+which makes its energy exactly its reference energy.
 """
 
 from collections.abc import Sequence
@@ -15,8 +15,11 @@ from flax import nnx
 from jax.core import Tracer
 from jaxtyping import Array, Float, Int
 
-Features = tuple[Float[Array, "_ N _"], ...]
-"""Degree l at index l; component, atom, channel (their number is not bound to a name: a layer may change it)."""
+Features = tuple[Float[Array, "N _ _"], ...]
+"""Degree l at index l; atom, component, channel (their number is not bound to a name: a layer may change it)."""
+
+Planes = tuple[Float[Array, "_ N _"], ...]
+"""Features with the component first, for products of components over long contiguous rows; degree l at index l."""
 
 SILU_GAIN = 1.6765324703310907
 """1/√⟨silu(x)²⟩ for standard normal x: keeps the second moment of a hidden layer at one."""
@@ -62,7 +65,7 @@ class SpeciesLinear(nnx.Module):
 
         def mix(x: Array, weight: Array) -> Array:
             masks = species == jnp.arange(self.n_species, dtype=species.dtype)[:, None]
-            return sum(jnp.matmul(jnp.where(m[None, :, None], x, 0), w) for m, w in zip(masks, weight, strict=True))  # type: ignore[return-value]
+            return sum(jnp.matmul(jnp.where(m[:, None, None], x, 0), w) for m, w in zip(masks, weight, strict=True))  # type: ignore[return-value]
 
         return tuple(mix(x, w[...]) for x, w in zip(features, self.weights, strict=False))
 
@@ -73,10 +76,14 @@ class MLP(nnx.Module):
     def __init__(self, sizes: Sequence[int], *, rngs: nnx.Rngs) -> None:
         self.weights = nnx.List([normal_param(rngs, a, b, scale=a**-0.5) for a, b in pairwise(sizes)])
 
-    def __call__(self, x: Float[Array, "*n _"]) -> Float[Array, "*n _"]:
+    def hidden(self, x: Float[Array, "*n _"]) -> Float[Array, "*n _"]:
+        """All layers but the last."""
         for weight in self.weights[:-1]:
             x = scaled_silu(jnp.matmul(x, weight[...]))
-        return jnp.matmul(x, self.weights[-1][...])
+        return x
+
+    def __call__(self, x: Float[Array, "*n _"]) -> Float[Array, "*n _"]:
+        return jnp.matmul(self.hidden(x), self.weights[-1][...])
 
 
 class Gate(nnx.Module):

@@ -2,7 +2,7 @@
 
 Graph and geometry are shared by the members. On a GPU or TPU they run side by side under `vmap`. On a CPU a product
 batched over members loses the cache blocking that makes a single member fast, so they run one after the other (`lax.map`), in as many
-groups as there are CPU devices (`eqpot.core.devices`).
+groups as the CPU devices allow (`eqpot.core.devices`); devices that are left share the atoms of a group (`eqpot.nn.blocks`).
 """
 
 from collections.abc import Callable
@@ -16,11 +16,13 @@ ALONG = PartitionSpec("members")
 
 
 def _mesh(members: Any) -> Mesh | None:
-    """The CPU devices that the members are dealt out to; None when there is one group only."""
-    if jax.default_backend() != "cpu":
+    """The CPU devices as groups of members × sharers of their atoms; None when there is one device only."""
+    devices = jax.local_devices()
+    if jax.default_backend() != "cpu" or len(devices) == 1:
         return None
-    groups = gcd(len(jax.tree.leaves(members)[0]), jax.local_device_count())
-    return jax.make_mesh((groups,), ("members",), (AxisType.Auto,), devices=jax.local_devices()[:groups]) if groups > 1 else None
+    groups = gcd(len(jax.tree.leaves(members)[0]), len(devices))
+    shape = (groups, len(devices) // groups)
+    return jax.make_mesh(shape, ("members", "atoms"), (AxisType.Auto, AxisType.Auto), devices=devices)
 
 
 def place_members(members: Any, *shared: Any) -> Any:

@@ -26,15 +26,17 @@ class ModelSpec:
         config: architecture.
         elements: chemical symbols, in the order of `Graph.species`.
         normalization: statistics of the data that the model was made for.
+        backend: how layers are evaluated, "auto" for what suits the device (see `eqpot.nn.kernels`); no part of what a potential is.
     """
 
     config: ModelConfig
     elements: tuple[str, ...]
     normalization: Normalization
+    backend: str = "auto"
 
     def init(self, seed: int) -> Params:
         """Parameters of one member."""
-        model = build_model(self.config, len(self.elements), self.normalization, seed)
+        model = build_model(self.config, len(self.elements), self.normalization, seed, self.backend)
         return nnx.to_pure_dict(nnx.state(model, nnx.Param))
 
     def init_members(self, seeds: list[int]) -> Params:
@@ -60,5 +62,5 @@ class ModelSpec:
 @lru_cache(maxsize=64)
 def _skeleton(spec: ModelSpec) -> tuple[Any, Any]:
     """Graph definition and abstract state of a spec."""
-    model = nnx.eval_shape(lambda: build_model(spec.config, len(spec.elements), spec.normalization, 0))
+    model = nnx.eval_shape(lambda: build_model(spec.config, len(spec.elements), spec.normalization, 0, spec.backend))
     return nnx.split(model)

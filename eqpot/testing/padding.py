@@ -47,7 +47,7 @@ def programs() -> int:
 
 def recompilation(subject: Subject, structures: Sequence[Structure]) -> float:
     """Number of programs made for other structures of the same padded shape, and for an equal copy of the specification."""
-    capacity = Capacity(*subject.graph(structures).shape)
+    capacity = subject.graph(structures).capacity
     subject(structures, capacity)
     before = programs()
     subject(list(structures)[::-1], capacity)

@@ -20,9 +20,7 @@ def _under(subject: Subject, structures: Sequence[Structure], matrix: np.ndarray
     """E(Rx) = E(x), F(Rx) = R F(x), σ(Rx) = R σ(x) Rᵀ."""
     before = subject(structures)
     after = subject([moved(s, s.positions @ matrix.T, s.cell @ matrix.T) for s in structures])
-    expected = [
-        Output(o.atom_energy, o.forces @ matrix.T, None if o.stress is None else matrix @ o.stress @ matrix.T) for o in before
-    ]
+    expected = [Output(o.atom_energy, o.forces @ matrix.T, None if o.stress is None else matrix @ o.stress @ matrix.T) for o in before]
     return subject.hold(law, subject.mismatch(after, expected), "energy, forces and stress must turn with the structure")
 
 

@@ -43,7 +43,9 @@ class Checkpoints:
             self._manager.save(epoch, args=self._args.Composite(arrays=self._args.StandardSave(arrays), meta=self._args.JsonSave(meta)))
             self._manager.wait_until_finished()
         except OSError as error:
-            raise CheckpointError(f"{self.folder}: the checkpoint of epoch {epoch} cannot be written ({error.strerror}); earlier ones are kept") from None
+            raise CheckpointError(
+                f"{self.folder}: the checkpoint of epoch {epoch} cannot be written ({error.strerror}); earlier ones are kept"
+            ) from None
 
     def restore(self, like: Any) -> tuple[int, Any, dict[str, Any]] | None:
         """The newest complete checkpoint as (epoch, arrays, memory), or None when there is none.
@@ -70,7 +72,9 @@ class Checkpoints:
 
     def _require_same(self, found: dict[str, Any]) -> None:
         now = json.loads(json.dumps(self.identity))
-        for key in sorted(now.keys() | found.keys(), key=lambda key: (key.startswith("hash of"), key)):  # a changed setting may be why data differ
+        for key in sorted(
+            now.keys() | found.keys(), key=lambda key: (key.startswith("hash of"), key)
+        ):  # a changed setting may be why data differ
             if now.get(key) != found.get(key) and key not in EXTENDABLE:
                 raise CheckpointError(
                     f"{self.folder}: belongs to another run: {key} was {found.get(key)!r}, now {now.get(key)!r}; "

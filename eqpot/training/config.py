@@ -40,12 +40,18 @@ class DataConfig(Config):
     """Where the structures come from."""
 
     train: str | tuple[str, ...] | None = Field(default=None, description="file, list of files or glob")
-    valid: str | tuple[str, ...] | float | int = Field(default=0.1, description="file(s), or a fraction or number of training frames to hold out")
-    test: str | tuple[str, ...] | float | int | None = Field(default=None, description="file(s) to evaluate after the fit, or a share of the training frames")
+    valid: str | tuple[str, ...] | float | int = Field(
+        default=0.1, description="file(s), or a fraction or number of training frames to hold out"
+    )
+    test: str | tuple[str, ...] | float | int | None = Field(
+        default=None, description="file(s) to evaluate after the fit, or a share of the training frames"
+    )
     max_train: int | None = Field(default=None, ge=1, description="use this many training frames, chosen by the seed")
     keys: KeysConfig = KeysConfig()
     units: UnitsConfig = UnitsConfig()
-    reference_energies: dict[str, float] | None = Field(default=None, description="energy of each element's atom [eV]; else isolated atoms, else fitted")
+    reference_energies: dict[str, float] | None = Field(
+        default=None, description="energy of each element's atom [eV]; else isolated atoms, else fitted"
+    )
     allow: tuple[str, ...] = Field(default=(), description="codes of data checks to accept, such as 'large-forces'; see eqpot inspect")
 
     @field_validator("valid", "test")
@@ -93,7 +99,9 @@ class OptimizerConfig(Config):
     final_rate: float = Field(default=0.01, ge=0, le=1, description="rate at the end of the cosine, relative to its height")
     weight_decay: float = Field(default=0.0, ge=0)
     clip_norm: float = Field(default=10.0, gt=0, description="largest norm of a member's gradient")
-    ema: float = Field(default=0.99, ge=0, lt=1, description="decay per step of the averaged parameters, which are those evaluated and kept")
+    ema: float = Field(
+        default=0.99, ge=0, lt=1, description="decay per step of the averaged parameters, which are those evaluated and kept"
+    )
 
 
 class TrainingConfig(Config):
@@ -110,7 +118,9 @@ class TrainingConfig(Config):
 class FitConfig(Config):
     """Everything about a fit."""
 
-    name: str = Field(default="run", pattern=r"^[A-Za-z0-9_][A-Za-z0-9._-]{0,63}$", description="name of the run; its folder is runs/<name>")
+    name: str = Field(
+        default="run", pattern=r"^[A-Za-z0-9_][A-Za-z0-9._-]{0,63}$", description="name of the run; its folder is runs/<name>"
+    )
     seed: int = Field(default=0, ge=0)
     data: DataConfig = DataConfig()
     model: ModelConfig = ModelConfig()

@@ -99,7 +99,9 @@ def parity(title: str, predicted: np.ndarray, reference: np.ndarray, unit: str, 
     mae, rmse = (float(np.abs(y - x).mean()), float(np.sqrt(((y - x) ** 2).mean()))) if len(x) else (np.nan, np.nan)
     text, box = f"MAE {number(mae)} {unit}\nRMSE {number(rmse)} {unit}", {"boxstyle": "round,pad=0.45", **_BOX}
     axes.text(0.04, 0.96, text, transform=axes.transAxes, va="top", linespacing=1.5, bbox=box)
-    caption = f"Predicted and reference {noun} differ by {number(mae)} {unit} on average over {number(len(x))} values; the line is agreement."
+    caption = (
+        f"Predicted and reference {noun} differ by {number(mae)} {unit} on average over {number(len(x))} values; the line is agreement."
+    )
     return panel(title, figure, caption)
 
 
@@ -121,7 +123,9 @@ def histogram(title: str, residuals: np.ndarray, unit: str, noun: str) -> Panel:
         axes.set(yscale="log", ylim=(0.7, counts.max() * 1.6))
         _plain_log(axes.yaxis)
     half, most, worst = (np.quantile(size, q) if len(size) else np.nan for q in (0.5, 0.95, 1.0))
-    caption = f"Half of the {noun} are within {number(half)} {unit}, 95 % within {number(most)}, and the largest error is {number(worst)} {unit}."
+    caption = (
+        f"Half of the {noun} are within {number(half)} {unit}, 95 % within {number(most)}, and the largest error is {number(worst)} {unit}."
+    )
     return panel(title, figure, caption)
 
 
@@ -214,7 +218,9 @@ def dynamics(run: Any, target_K: float | None) -> list[Panel]:
     tail = "" if slope is None else f", and the conserved energy drifts by {number(slope, 2)} meV/atom/ps"
     caption = f"The potential energy fluctuates by {swing} meV/atom (standard deviation){tail}."
     panels = [over_time("Energies", ps, energies, "change since the start [meV/atom]", caption)]
-    caption = f"The temperature is {number(float(np.nanmean(warmth)))} ± {number(float(np.nanstd(warmth)), 2)} K (mean and standard deviation)"
+    caption = (
+        f"The temperature is {number(float(np.nanmean(warmth)))} ± {number(float(np.nanstd(warmth)), 2)} K (mean and standard deviation)"
+    )
     caption += f"; the thermostat is set to {number(target_K)} K." if target_K else "."
     lines = {"temperature": warmth} | ({"target": np.asarray(target_K)} if target_K else {})
     panels.append(over_time("Temperature", ps, lines, "temperature [K]", caption))

@@ -273,7 +273,9 @@ def _refuse_taken(folder: Path, resume: bool, overwrite: bool) -> None:
     if resume and not (folder / "checkpoints").is_dir():
         raise ConfigError(f"{folder}: nothing to resume here, there are no checkpoints")
     if taken and not (resume or overwrite):
-        raise ConfigError(f"{folder}: holds a run already ({', '.join(taken)}); use resume to continue it, overwrite to start anew, or another name")
+        raise ConfigError(
+            f"{folder}: holds a run already ({', '.join(taken)}); use resume to continue it, overwrite to start anew, or another name"
+        )
 
 
 def _claim(folder: Path, anew: bool) -> None:

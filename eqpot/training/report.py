@@ -108,7 +108,9 @@ def _head(title: str, potential: Potential | None) -> str:
     return f"<header><h1>{escape(title)}</h1>{paragraph(' · '.join(words))}</header>"
 
 
-def _headline(name: str | None, shown: Evaluation | None, scores: Mapping | None, run: Any, potential: Potential | None) -> list[tuple[str, str, str, str]]:
+def _headline(
+    name: str | None, shown: Evaluation | None, scores: Mapping | None, run: Any, potential: Potential | None
+) -> list[tuple[str, str, str, str]]:
     """What a reader wants to know first."""
     rows = []
     for key, quantity, unit, size in (FORCE, ENERGY, STRESS):
@@ -143,7 +145,10 @@ def _identity(potential: Potential) -> list[tuple[str, str]]:
         ("", str(reference.get("message", ""))),
         *((name, f"{data.get(f'{k}_frames', '?')} frames, hash {str(data[k])[:16]}") for name, k in sets if k in data),
         ("Loss weights", words(config.get("loss") or {})),
-        ("Optimizer", f"{optimizer.pop('name', 'Adam')}: {words(optimizer)}, batch_size {training.get('batch_size', '?')}" if optimizer else ""),
+        (
+            "Optimizer",
+            f"{optimizer.pop('name', 'Adam')}: {words(optimizer)}, batch_size {training.get('batch_size', '?')}" if optimizer else "",
+        ),
         ("Epochs", f"{known['epochs']}; the best, {known.get('best_epoch', '?')}, was kept" if "epochs" in known else ""),
         ("Training time", duration(known["seconds"]) if "seconds" in known else ""),
         ("Configuration", f"seed {config.get('seed', '?')}, hash {str(known['config_hash'])[:16]}" if "config_hash" in known else ""),

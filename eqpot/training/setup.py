@@ -36,9 +36,7 @@ class Problem:
     warnings: tuple[str, ...]
 
 
-def load_data(
-    config: FitConfig, train: Dataset | None = None, valid: Dataset | None = None
-) -> tuple[Dataset, Dataset, Dataset | None]:
+def load_data(config: FitConfig, train: Dataset | None = None, valid: Dataset | None = None) -> tuple[Dataset, Dataset, Dataset | None]:
     """Training, validation and test frames: those given, or those that the configuration names; held-out parts are drawn by the seed.
 
     Raises:
@@ -67,7 +65,9 @@ def load_data(
     for name, held_out in (("validation", valid), ("test", test)):
         if held_out is not None and len(repeated := held_out.overlap(train)):
             origin = held_out[int(repeated[0])].origin
-            raise DataError(f"{origin}: this {name} frame is also a training frame ({len(repeated)} such frames); remove it from one of them")
+            raise DataError(
+                f"{origin}: this {name} frame is also a training frame ({len(repeated)} such frames); remove it from one of them"
+            )
     return train, valid, test
 
 
@@ -109,7 +109,9 @@ def _require_labels(config: FitConfig, frames: list[Any]) -> None:
         raise DataError("no training frames besides isolated atoms")
     for name in ("energy", "forces"):
         if getattr(config.loss, name) > 0 and all(getattr(f.labels, name) is None for f in frames):
-            raise DataError(f"loss.{name} is {getattr(config.loss, name):g} but no training frame has {name}; name its key in data.keys or set the weight to 0")
+            raise DataError(
+                f"loss.{name} is {getattr(config.loss, name):g} but no training frame has {name}; name its key in data.keys or set the weight to 0"
+            )
     if "stress" in config.loss.model_fields_set and config.loss.stress > 0 and all(f.labels.stress is None for f in frames):
         raise DataError("loss.stress is set but no training frame has a stress; name its key in data.keys or leave the weight out")
 

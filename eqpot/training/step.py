@@ -43,7 +43,9 @@ def learning_rate(config: OptimizerConfig, total_steps: int) -> optax.Schedule:
     """Linear warm-up, then a cosine down to `final_rate`."""
     warmup = int(config.warmup * total_steps)
     peak = config.learning_rate
-    return optax.warmup_cosine_decay_schedule(peak if warmup == 0 else 0.0, peak, warmup, max(total_steps, warmup + 1), peak * config.final_rate)
+    return optax.warmup_cosine_decay_schedule(
+        peak if warmup == 0 else 0.0, peak, warmup, max(total_steps, warmup + 1), peak * config.final_rate
+    )
 
 
 def make_optimizer(config: OptimizerConfig, total_steps: int) -> optax.GradientTransformation:

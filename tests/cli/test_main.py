@@ -91,7 +91,7 @@ def test_bad_input_is_one_line_and_leaves_nothing_behind(run, tmp_path):
     assert "empty.extxyz" in fault(eqpot("inspect", "empty.extxyz", folder=tmp_path))
     (tmp_path / "cut.safetensors").write_bytes(potential.read_bytes()[:500])
     assert "cut.safetensors" in fault(eqpot("evaluate", "cut.safetensors", data, folder=tmp_path))
-    (tmp_path / "u.extxyz").write_text('1\nProperties=species:S:1:pos:R:3 energy=1.0\nU 0 0 0\n')
+    (tmp_path / "u.extxyz").write_text("1\nProperties=species:S:1:pos:R:3 energy=1.0\nU 0 0 0\n")
     line = fault(eqpot("evaluate", potential, "u.extxyz", folder=tmp_path))
     assert "element U" in line and "u.extxyz" in line and "H, C, O" in line
     assert "index: found 'x'" in fault(eqpot("evaluate", potential, data, "--index", "x"))

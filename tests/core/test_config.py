@@ -98,7 +98,11 @@ def test_files(tmp_path):
 
 @pytest.mark.parametrize(
     ("content", "message"),
-    [(b"a: \xff", "byte 3 is not UTF-8"), (b"a: 1\n" * (MAX_BYTES // 4), "bytes; a configuration has at most"), (b"a: 1\na: 2", "given twice")],
+    [
+        (b"a: \xff", "byte 3 is not UTF-8"),
+        (b"a: 1\n" * (MAX_BYTES // 4), "bytes; a configuration has at most"),
+        (b"a: 1\na: 2", "given twice"),
+    ],
 )
 def test_files_that_are_refused_are_named(tmp_path, content, message):
     path = tmp_path / "config.yaml"

@@ -94,7 +94,11 @@ def test_rows_of_nonperiodic_directions_are_ignored(pbc):
 
 
 def test_one_atom_and_no_neighbour():
-    for structure in (Structure([1], [[5e5, 0, 0]]), Structure([1], [[0, 0, 0]], 20 * np.eye(3), True), Structure([1, 1], [[0, 0, 0], [9, 0, 0]])):
+    for structure in (
+        Structure([1], [[5e5, 0, 0]]),
+        Structure([1], [[0, 0, 0]], 20 * np.eye(3), True),
+        Structure([1, 1], [[0, 0, 0], [9, 0, 0]]),
+    ):
         found = find_neighbors(structure, 5.0)
         assert found.max_count == 0
         assert found.shifts.shape == (0, 3)
@@ -105,9 +109,7 @@ def test_atoms_far_outside_the_cell_keep_their_distances():
     cell, positions = random_cell(rng, 0.8, 40), rng.random((4, 3))
     near = find_neighbors(Structure(np.ones(4), positions, cell, True), 1.5, min_distance=0.0)
     far = find_neighbors(Structure(np.ones(4), positions + rng.integers(-1000, 1000, (4, 3)) @ cell, cell, True), 1.5, min_distance=0.0)
-    distances = [
-        np.sort(np.linalg.norm(n.positions[n.senders] + n.shifts @ cell - n.positions[n.receivers], axis=1)) for n in (near, far)
-    ]
+    distances = [np.sort(np.linalg.norm(n.positions[n.senders] + n.shifts @ cell - n.positions[n.receivers], axis=1)) for n in (near, far)]
     np.testing.assert_allclose(distances[0], distances[1], atol=1e-9)
 
 

@@ -16,7 +16,9 @@ def test_hidden(text, expected):
     assert parse_hidden(text) == expected
 
 
-@pytest.mark.parametrize("text", ["", "64", "8x0e + 4x1o", "8x1o", "8x0e + 8x1e", "8x0e + 8x2e", "0x0e", "-1x0e", "8x0o", "ax0e", "8x0e + "])
+@pytest.mark.parametrize(
+    "text", ["", "64", "8x0e + 4x1o", "8x1o", "8x0e + 8x1e", "8x0e + 8x2e", "0x0e", "-1x0e", "8x0o", "ax0e", "8x0e + "]
+)
 def test_hidden_that_the_kernels_cannot_do(text):
     with pytest.raises(ConfigError, match=r"hidden: .*expected"):
         build(EquivariantConfig, {"hidden": text})
@@ -33,7 +35,7 @@ def test_cutoffs_out_of_range(cutoff):
     [
         ({"l_mx": 2}, "unknown key 'l_mx': did you mean 'l_max'"),
         ({"l_max": 7}, "l_max: found 7"),
-        ({"correlation": 4}, "correlation: found 4"),
+        ({"correlation": 5}, "correlation: found 5"),
         ({"n_layers": 0}, "n_layers: found 0"),
         ({"update": "mace"}, "update: found 'mace'"),
         ({"update": "gate", "correlation": 3}, "^model: update 'gate' makes no products: found correlation 3, expected 1"),

@@ -14,11 +14,11 @@ def double():
 
 @pytest.fixture(scope="session")
 def features():
-    """Random features up to a degree: tuple of [2l+1, atoms, channels]."""
+    """Random features up to a degree: tuple of [atoms, 2l+1, channels]."""
 
     def make(l_max, atoms=5, channels=3, seed=0):
         rng = np.random.default_rng(seed)
-        return tuple(jax.numpy.asarray(rng.normal(size=(2 * l + 1, atoms, channels))) for l in range(l_max + 1))
+        return tuple(jax.numpy.asarray(rng.normal(size=(atoms, 2 * l + 1, channels))) for l in range(l_max + 1))
 
     return make
 

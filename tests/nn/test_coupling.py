@@ -2,10 +2,21 @@
 
 from itertools import combinations_with_replacement
 
+import e3nn_jax as e3nn
 import numpy as np
 import pytest
 
-from eqpot.nn.coupling import clebsch_gordan, convolution_paths, pair_couplings, pair_matrix, pair_monomials, triple_couplings
+from eqpot.nn.coupling import (
+    clebsch_gordan,
+    convolution_paths,
+    pair_paths,
+    path_block,
+    product_paths,
+    quadruple_paths,
+    triple_paths,
+)
+
+PATHS = {2: pair_paths, 3: triple_paths, 4: quadruple_paths}
 
 
 def count_couplings(l_max, order, L):
@@ -53,30 +64,40 @@ def test_tables_are_exact_to_double_precision():
     np.testing.assert_allclose(np.einsum("ijk,ijm->km", table, table), np.eye(3), atol=1e-12)
 
 
+@pytest.mark.parametrize("order", [2, 3, 4])
 @pytest.mark.parametrize("l_max", [1, 2, 3])
 @pytest.mark.parametrize("L", [0, 1, 2])
-def test_pair_couplings_are_complete_and_without_repetition(l_max, L):
-    assert len(pair_couplings(l_max, L)) == count_couplings(l_max, 2, L)
+def test_paths_are_complete_and_without_repetition(order, l_max, L):
+    """Independent, by the rank of their coefficients in each block of degrees; as many as there are makes them complete."""
+    paths = PATHS[order](l_max, L)
+    assert len(paths) == count_couplings(l_max, order, L)
+    for degrees in {path.degrees for path in paths}:
+        blocks = [path_block(p.first, p.second, L)[1].ravel() * p.scale for p in paths if p.degrees == degrees]
+        assert np.linalg.cond(np.stack(blocks)) < 30
 
 
-@pytest.mark.parametrize("l_max", [1, 2, 3])
-@pytest.mark.parametrize("L", [0, 1, 2])
-def test_triple_couplings_are_complete_and_without_repetition(l_max, L):
-    """Independent by construction; as many as there are makes them complete."""
-    assert len(triple_couplings(l_max, L)) == count_couplings(l_max, 3, L)
+@pytest.mark.parametrize(("l_max", "order", "L"), [(1, 3, 1), (2, 3, 0), (1, 4, 0), (1, 4, 1), (2, 4, 0)])
+def test_as_many_paths_as_e3nn_finds(l_max, order, L):
+    basis = e3nn.reduced_symmetric_tensor_product_basis(e3nn.s2_irreps(l_max), order, keep_ir=e3nn.Irrep(L, (-1) ** L))
+    assert len(PATHS[order](l_max, L)) == basis.irreps.num_irreps
 
 
-def test_the_known_number_of_triple_couplings():
-    """By hand for l_max = 1: s³ and s·(v·v) make a scalar; s²v and v(v·v) a vector."""
-    assert [len(triple_couplings(1, L)) for L in (0, 1)] == [2, 2]
+def test_the_known_number_of_paths():
+    """By hand for l_max = 1: s³ and s·(v·v) make a scalar; s²v and v(v·v) a vector; s⁴, s²(v·v) and (v·v)² a scalar of order four."""
+    assert [len(triple_paths(1, L)) for L in (0, 1)] == [2, 2]
+    assert len(quadruple_paths(1, 0)) == 3
 
 
-def test_pair_matrix_has_unit_variance():
-    rng = np.random.default_rng(0)
-    x = rng.normal(size=(9, 200_000))
-    a, b = pair_monomials(2)
-    values = pair_matrix(2, ((1, 1, 2), (1, 2, 1))) @ (x[a] * x[b])
-    np.testing.assert_allclose((values**2).mean(1), 1, atol=0.05)
+def test_the_order_of_paths_is_fixed():
+    """Saved potentials rely on it."""
+    assert [path[:2] for path in product_paths(1, 3, 1)] == [((1,), None), ((0, 1, 1), None), ((0, 0, 0), (1,)), ((1, 1, 0), (1,))]
+    flat = [(*path.first, *path.second) for path in triple_paths(3, 1)]
+    assert flat == [
+        (0, 0, 0, 1), (0, 1, 1, 2), (0, 2, 2, 3), (1, 1, 0, 1), (1, 1, 2, 3), (1, 2, 1, 2),
+        (1, 2, 2, 2), (1, 3, 2, 3), (1, 3, 3, 3), (2, 2, 2, 3), (2, 2, 4, 3), (3, 3, 2, 3),
+    ]  # fmt: skip
+    assert [path.scale for path in triple_paths(1, 1)] == pytest.approx([1.0, np.sqrt(0.6)])
+    assert [path[:2] for path in quadruple_paths(1, 1)] == [((0, 0, 0), (0, 1, 1)), ((1, 1, 0), (0, 1, 1))]
 
 
 def test_convolution_paths():

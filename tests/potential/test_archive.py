@@ -107,7 +107,11 @@ def test_an_altered_header_is_seen(path, tmp_path):
     [
         (None, lambda t: t.pop("embedding/weights/0"), "the parameter embedding/weights/0 is missing"),
         (None, lambda t: t.update(extra=np.zeros(2)), "the parameter extra does not belong to this architecture"),
-        (None, lambda t: t.update({"embedding/weights/0": np.zeros((2, 3, 1, 9), "float32")}), r"has shape \(2, 3, 1, 9\), expected \(2, 3, 1, 4\)"),
+        (
+            None,
+            lambda t: t.update({"embedding/weights/0": np.zeros((2, 3, 1, 9), "float32")}),
+            r"has shape \(2, 3, 1, 9\), expected \(2, 3, 1, 4\)",
+        ),
         (None, lambda t: t.update({"embedding/weights/0": np.zeros((2, 3, 1, 4))}), "is of type float64, expected float32"),
         (None, lambda t: t["embedding/weights/0"].fill(np.nan), "the parameter embedding/weights/0 is not finite"),
         (lambda h: h.update(format=FORMAT + 1), None, rf"format {FORMAT + 1} is newer than this eqpot reads \({FORMAT}\); install a newer"),

@@ -34,7 +34,16 @@ def frames() -> Dataset:
 @pytest.fixture(scope="session")
 def settings() -> dict:
     """A configuration that trains in a second or two."""
-    model = {"cutoff": 3.5, "hidden": "8x0e", "l_max": 1, "correlation": 2, "n_layers": 1, "n_radial": 4, "radial_hidden": [8], "readout_hidden": 4}
+    model = {
+        "cutoff": 3.5,
+        "hidden": "8x0e",
+        "l_max": 1,
+        "correlation": 2,
+        "n_layers": 1,
+        "n_radial": 4,
+        "radial_hidden": [8],
+        "readout_hidden": 4,
+    }
     return {
         "name": "toy",
         "data": {"valid": 8},

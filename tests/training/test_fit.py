@@ -150,7 +150,11 @@ def test_training_stops_when_the_loss_is_not_finite(frames, settings, tmp_path):
 def test_patience_and_time_end_a_run(frames, settings):
     rows = []
     slow = {"learning_rate": 1e-12}
-    eqpot.fit({**settings, "optimizer": {**slow, "ema": 0.0}, "training": {"epochs": 50, "batch_size": 8, "patience": 3}}, frames, on_epoch=rows.append)
+    eqpot.fit(
+        {**settings, "optimizer": {**slow, "ema": 0.0}, "training": {"epochs": 50, "batch_size": 8, "patience": 3}},
+        frames,
+        on_epoch=rows.append,
+    )
     assert len(rows) < 50
     rows.clear()
     eqpot.fit({**settings, "training": {"epochs": 50, "batch_size": 8, "max_minutes": 1e-9}}, frames, on_epoch=rows.append)
@@ -199,7 +203,11 @@ def test_isolated_atoms_fix_the_zero_of_energy(frames, settings):
 @pytest.mark.parametrize(
     ("config", "change", "text"),
     [
-        ({}, lambda fs: [Frame(f.structure, Labels(energy=f.labels.energy)) for f in fs], r"loss\.forces is 10 but no training frame has forces"),
+        (
+            {},
+            lambda fs: [Frame(f.structure, Labels(energy=f.labels.energy)) for f in fs],
+            r"loss\.forces is 10 but no training frame has forces",
+        ),
         ({"loss": {"stress": 1}}, lambda fs: fs, r"loss\.stress is set but no training frame has a stress"),
         ({"data": {"valid": 400}}, lambda fs: fs, r"data\.valid = 400 holds out 400 of 40 frames"),
     ],

@@ -17,7 +17,9 @@ def evaluation(potential, stress=False, forces=True, energy=True):
     """Twelve frames whose labels are the predictions and some noise."""
     rng = np.random.default_rng(0)
     cell = 6 * np.eye(3)
-    structures = [Structure([8, 1, 1], np.add(rng.normal(0, 0.1, (3, 3)), [[0, 0, 0], [1, 0, 0], [0, 1, 0]]), cell, stress) for _ in range(12)]
+    structures = [
+        Structure([8, 1, 1], np.add(rng.normal(0, 0.1, (3, 3)), [[0, 0, 0], [1, 0, 0], [0, 1, 0]]), cell, stress) for _ in range(12)
+    ]
     frames = []
     for k, (s, r) in enumerate(zip(structures, potential.predict(structures), strict=True)):
         labels = Labels(
@@ -31,7 +33,10 @@ def evaluation(potential, stress=False, forces=True, energy=True):
 
 def row(epoch):
     """A row of log.jsonl."""
-    errors = {"forces": {"mae": 0.1 / epoch, "rmse": 0.2 / epoch, "count": 9}, "energy_per_atom": {"mae": 0.01 / epoch, "rmse": 0.02, "count": 1}}
+    errors = {
+        "forces": {"mae": 0.1 / epoch, "rmse": 0.2 / epoch, "count": 9},
+        "energy_per_atom": {"mae": 0.01 / epoch, "rmse": 0.02, "count": 1},
+    }
     terms = {"energy": 0.1 / epoch, "forces": 0.2 / epoch}
     rest = {"best": True, "rate": 0.01, "seconds": epoch}
     return {"epoch": epoch, "epochs": 4, "loss": 1 / epoch, "terms": terms, "valid": errors, "valid_loss": 1 / epoch, **rest}

@@ -1,0 +1,87 @@
+"""How the two expensive parts of a layer are evaluated: the convolution over edges, and the update of atoms.
+
+A backend changes how fast, never what: every one is tested against "reference" in value and in first and second derivatives.
+
+    dense      whole arrays at once; XLA fuses what it can. For GPU and TPU, and whenever forward-mode derivatives are wanted.
+    blocked    the same, for a few atoms at a time, with derivatives that recompute (`eqpot.nn.blocks`). For CPUs.
+    reference  e3nn-jax on a list of edges. Slow and obvious.
+"""
+
+from typing import Literal, get_args
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jaxtyping import Array, Float, Int
+
+from eqpot.core.errors import ConfigError
+from eqpot.core.tree import record
+from eqpot.nn.blocks import in_blocks
+from eqpot.nn.convolution import Convolution
+from eqpot.nn.layers import Features
+from eqpot.nn.reference import convolve as reference_convolve
+
+Backend = Literal["dense", "blocked", "reference"]
+BLOCK = 16
+"""Atoms per block: their edges, with messages and slopes, fit the second-level cache."""
+
+
+def choose_backend(wish: str = "auto") -> Backend:
+    """The backend for the device at hand, or the one wished for.
+
+    Raises:
+        ConfigError: when there is none of that name.
+    """
+    if wish == "auto":
+        return "blocked" if jax.default_backend() == "cpu" else "dense"
+    if wish not in get_args(Backend):
+        raise ConfigError(f"backend: found '{wish}', expected auto, {' or '.join(get_args(Backend))}")
+    return wish
+
+
+@record
+class Edges:
+    """What a convolution sees of the graph.
+
+    Attributes:
+        neighbors: sender of each slot.
+        receivers: atom that each row of the table belongs to, ascending; None when row i is atom i.
+        harmonics: spherical harmonics of each slot, degrees stacked.
+        radial_basis: radial basis of each slot; zero where masked.
+    """
+
+    neighbors: Int[Array, "R M"]
+    receivers: Int[Array, " R"] | None
+    harmonics: Float[Array, "R M S"]
+    radial_basis: Float[Array, "R M B"]
+
+
+def convolve(module: Convolution, features: Features, edges: Edges, backend: Backend) -> Features:
+    """The messages of all atoms."""
+    if backend == "reference":
+        return reference_convolve(module, features, edges.neighbors, edges.receivers, edges.harmonics, edges.radial_basis)
+    if backend == "blocked":
+        graphdef, parameters = nnx.split(module)
+
+        def kernel(parameters, rows, senders, _):
+            return nnx.merge(graphdef, parameters)(senders, *rows)
+
+        rows = (edges.harmonics, edges.radial_basis)
+        messages = in_blocks(kernel, parameters, rows, features, (), edges.neighbors, BLOCK)
+    else:
+        messages = module(tuple(x[edges.neighbors] for x in features), edges.harmonics, edges.radial_basis)
+    if edges.receivers is None:
+        return messages
+    return tuple(jax.ops.segment_sum(x, edges.receivers, len(features[0]), indices_are_sorted=True) for x in messages)
+
+
+def update(module: nnx.Module, message: Features, kept: Features, species: Int[Array, " N"], backend: Backend) -> Features:
+    """The new features of all atoms."""
+    if backend != "blocked":
+        return module(message, kept, species)  # type: ignore[operator]
+    graphdef, parameters = nnx.split(module)
+
+    def kernel(parameters, rows, _, species):
+        return nnx.merge(graphdef, parameters)(*rows, species)
+
+    return in_blocks(kernel, parameters, (message, kept), (), species, jnp.zeros((len(species), 0), jnp.int32), BLOCK)
