@@ -53,10 +53,10 @@ def environment() -> dict[str, Any]:
     }
 
 
-def write(name: str, rows: Any) -> Path:
+def write(name: str, rows: Any, folder: Path = RESULTS) -> Path:
     """Write results with their environment."""
-    RESULTS.mkdir(exist_ok=True)
-    path = RESULTS / f"{name}.json"
+    folder.mkdir(exist_ok=True)
+    path = folder / f"{name}.json"
     path.write_text(json.dumps({"environment": environment(), "results": rows}, indent=1) + "\n")
     print(f"\nwritten to {path}")
     return path

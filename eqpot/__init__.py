@@ -31,6 +31,7 @@ _HOME = {
     "Langevin": "eqpot.md",
     "simulate": "eqpot.md",
     "EqpotError": "eqpot.core.errors",
+    "use_compilation_cache": "eqpot.core.cache",
 }
 
 __all__ = [
@@ -46,10 +47,12 @@ __all__ = [
     "fit",
     "read",
     "simulate",
+    "use_compilation_cache",
     "write",
 ]
 
 if TYPE_CHECKING:
+    from eqpot.core.cache import use_compilation_cache
     from eqpot.core.errors import EqpotError
     from eqpot.data import Dataset, read, write
     from eqpot.graph import Structure

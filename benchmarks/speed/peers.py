@@ -8,8 +8,6 @@ the same cores, which take turns, so that a busy machine slows all alike. Times 
 """
 
 import argparse
-import gzip
-import io
 import json
 import os
 import statistics
@@ -22,11 +20,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from ase import Atoms
-from ase.build import bulk, molecule
-from ase.io import read
 
-from benchmarks.common import SHARED, write
+from benchmarks.common import write
+from benchmarks.speed.structures import structure
 
 WORKERS = Path(__file__).parent / "workers"
 CUTOFF = 5.0
@@ -55,32 +51,10 @@ CASES = [
 ]
 
 
-def silicon(cells: int) -> Atoms:
-    """Rattled diamond."""
-    atoms = bulk("Si", cubic=True) * (cells, cells, cells)
-    atoms.rattle(0.05, seed=0)
-    return atoms
-
-
-def water() -> Atoms:
-    """64 molecules: a frame of liquid water if the reference data are there, else molecules turned at random on a grid."""
-    path = SHARED / "water_pbe0ts" / "val.extxyz.gz"
-    if path.exists():
-        return read(io.StringIO(gzip.decompress(path.read_bytes()).decode()), 0, format="extxyz")
-    spacing, rng = 12.42 / 4, np.random.default_rng(0)
-    atoms = Atoms(cell=[12.42] * 3, pbc=True)
-    for site in np.ndindex(4, 4, 4):
-        one = molecule("H2O")
-        one.euler_rotate(*rng.uniform(0, 360, 3), center="COM")
-        one.translate(spacing * np.array(site))
-        atoms += one
-    return atoms
-
-
 def write_structures(folder: Path) -> None:
     """One .npz per structure."""
-    structures = {"si64": silicon(2), "si216": silicon(3), "si512": silicon(4), "water192": water()}
-    for name, atoms in structures.items():
+    for name in STRUCTURES:
+        atoms = structure(name)
         arrays = {"numbers": atoms.numbers, "positions": atoms.positions, "cell": atoms.cell.array, "pbc": atoms.pbc}
         np.savez(folder / f"{name}.npz", **arrays, cutoff=CUTOFF)
 

@@ -75,14 +75,20 @@ def read_history(home: Path) -> list[dict[str, Any]]:
 
 
 def _problem(problem: Any, batches: Any) -> Any:
+    import jax
+
+    from eqpot.nn import choose_backend
+
     spec = problem.spec
-    shapes = ", ".join(f"{c.graphs}×{c.atoms // c.graphs} atoms, {c.neighbors} neighbours" for _, c in batches.classes)
+    shapes = ", ".join(f"{c.graphs}×{c.atoms // c.graphs} atoms, {c.slots} slots" for _, c in batches.classes)
+    atoms, slots = batches.padding
     rows = [
         ("frames", f"{len(problem.train)} to train, {len(problem.valid)} to validate"),
         ("elements", ", ".join(spec.elements)),
         ("reference energies", f"{problem.reference.source}: " + ", ".join(f"{e} {v:.4f} eV" for e, v in problem.reference.values.items())),
         ("neighbours", f"{spec.normalization.average_neighbors:.1f} per atom within {spec.config.cutoff} Å"),
-        ("batches", f"{batches.steps_per_epoch} per epoch ({shapes}); {batches.padding:.0%} padding"),
+        ("batches", f"{batches.steps_per_epoch} per epoch ({shapes}); padding {atoms:.0%} of atoms, {slots:.0%} of neighbour slots"),
+        ("kernels", f"{choose_backend(spec.backend)} on {jax.default_backend()}, products in {spec.products}"),
         *[("note", warning) for warning in problem.warnings],
     ]
     return facts("Data", rows)

@@ -11,7 +11,8 @@ import sys
 from collections.abc import Callable
 from typing import Annotated, Any, NoReturn
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # XLA's start-up chatter is not for users
+# XLA's chatter is not for users: at level 2 it still calls every program from the cache suspicious, for two flags that are no features of a machine.
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import typer
 
@@ -20,6 +21,7 @@ from eqpot.cli.evaluate import evaluate
 from eqpot.cli.fit import fit
 from eqpot.cli.inspect import inspect
 from eqpot.cli.md import md
+from eqpot.core.cache import use_compilation_cache
 from eqpot.core.errors import EqpotError
 
 app = typer.Typer(
@@ -81,6 +83,7 @@ def _terminate(number: int, frame: Any) -> NoReturn:
 def main() -> None:
     """Entry point."""
     signal.signal(signal.SIGTERM, _terminate)  # a scheduler's signal is an interrupt: state is saved before the end
+    use_compilation_cache()
     app()
 
 

@@ -17,6 +17,10 @@ from eqpot.graph.structure import Structure
 
 GRID = 1.25
 """Ratio of neighbouring sizes on the rounding grid of atom capacities; padding stays below 1 − 1/1.25 = 20 %."""
+LAYOUTS = (None, 16, 8)
+"""Slots per row to choose from; None is a row per atom, with as many slots as any atom has neighbours."""
+ROW = 5
+"""What a row costs beside its slots, in slots (measured on a CPU: mixing channels and summing rows)."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,18 +71,36 @@ def prepare(structure: Structure, elements: Sequence[str], cutoff: float) -> Hos
 def capacity_of(hosts: Sequence[Host], exact: bool = False, slots: int | None = None) -> Capacity:
     """The capacity that a batch needs, rounded up on the grid unless `exact`; with `slots`, in rows of that many slots instead of a row per atom."""
     atoms, most = sum(map(len, hosts)), max((h.neighbors.max_count for h in hosts), default=0)
-    rows = None
-    if slots:
-        most, rows = slots, sum(int(_rows(h.neighbors, slots).sum()) for h in hosts)
+    rows = sum(int(_rows(h.neighbors, slots).sum()) for h in hosts) if slots else None
     if exact:
-        return Capacity(len(hosts), atoms, max(most, 1), rows)
-    return Capacity(len(hosts), round_up(atoms), slots or round_up(most), round_up(rows) if rows is not None else None)
+        return Capacity(len(hosts), atoms, slots or max(most, 1), rows)
+    return Capacity(len(hosts), round_up(atoms), slots or round_up(most), rows and round_up(rows))
 
 
-def filling(hosts: Sequence[Host]) -> float:
-    """Fraction of the slots of a dense table that hold a neighbour; 1 for atoms that all have equally many."""
-    slots = sum(map(len, hosts)) * max((h.neighbors.max_count for h in hosts), default=0)
-    return sum(len(h.neighbors.receivers) for h in hosts) / slots if slots else 1.0
+def needed(hosts: Sequence[Host], capacity: Capacity) -> Capacity:
+    """What a batch needs in the layout of a capacity."""
+    return capacity_of(hosts, exact=True, slots=capacity.neighbors if capacity.rows is not None else None)
+
+
+def bucket(hosts: Sequence[Host]) -> Capacity:
+    """A padded size from a coarse grid, so that structures of any size share a dozen programs; padding structures cost next to nothing.
+
+    The table has a row per atom unless atoms have very unequal numbers of neighbours.
+    """
+    slots = best_slots(hosts)
+    need = capacity_of(hosts, exact=True, slots=slots)
+    graphs, atoms = round_up(need.graphs, 1, 4.0), round_up(need.atoms, 8, 1.4)
+    return Capacity(graphs, atoms, slots or round_up(need.neighbors, 8, 1.5), need.rows and round_up(need.rows, 8, 1.4))
+
+
+def best_slots(hosts: Sequence[Host]) -> int | None:
+    """The layout in which a table costs least; a row per atom unless another is clearly cheaper."""
+
+    def cost(slots: int | None) -> float:
+        need = capacity_of(hosts, exact=True, slots=slots)
+        return (need.rows or need.atoms) * (need.neighbors + ROW) * (1.0 if slots is None else 1.1)
+
+    return min(LAYOUTS, key=cost)
 
 
 def _rows(edges: Neighbors, slots: int) -> np.ndarray:
@@ -97,7 +119,7 @@ def collate(hosts: Sequence[Host], capacity: Capacity | None = None, dtype: str 
     if not hosts:
         raise EqpotError("no structures: expected at least one")
     capacity = capacity or capacity_of(hosts)
-    need = capacity_of(hosts, exact=True, slots=capacity.neighbors if capacity.rows is not None else None)
+    need = needed(hosts, capacity)
     if not capacity.fits(need):
         raise EqpotError(f"a batch of {need} does not fit the capacity {capacity}")
     G, N, M = capacity.graphs, capacity.atoms, capacity.neighbors

@@ -29,6 +29,11 @@ class Capacity:
     neighbors: int
     rows: int | None = None
 
+    @property
+    def slots(self) -> int:
+        """Neighbour slots in all."""
+        return (self.atoms if self.rows is None else self.rows) * self.neighbors
+
     def fits(self, other: "Capacity") -> bool:
         """Whether a batch that needs `other` can be padded to this; both have a row per atom, or neither."""
         mine, others = ((c.graphs, c.atoms, c.neighbors, c.rows or 0) for c in (self, other))

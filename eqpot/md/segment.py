@@ -68,7 +68,7 @@ def advance(
         motion: where to go on from; its status is cleared.
         end: number of the last step.
     """
-    TRACED.append((spec, motion.proposal.shape, table.graph.shape))
+    TRACED.append((spec, motion.proposal.shape, table.graph.capacity))
     integrator = ensemble.integrator(motion.proposal.dtype)
 
     def take(m: Motion) -> Motion:

@@ -1,11 +1,11 @@
 """Configuration of the models: what a user may choose, with the ranges in which it makes sense."""
 
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field, PositiveInt, field_validator, model_validator
 
 from eqpot.core.config import Config
-from eqpot.core.errors import ConfigError
+from eqpot.core.errors import ConfigError, did_you_mean
 
 
 def parse_hidden(text: str) -> tuple[int, int]:
@@ -23,10 +23,36 @@ def parse_hidden(text: str) -> tuple[int, int]:
     return int(terms[0][0]), len(terms) - 1
 
 
+def _mace(channels: int, degree: int, **rest: Any) -> dict[str, Any]:
+    return {"hidden": hidden(channels, degree), "update": "contraction", **rest}
+
+
+def _nequip(channels: int, degree: int, **rest: Any) -> dict[str, Any]:
+    return {"hidden": hidden(channels, degree), "l_max": degree, "update": "gate", "correlation": 1, **rest}
+
+
+def hidden(channels: int, degree: int) -> str:
+    """Irreps of equal multiplicity up to a degree: hidden(64, 1) is '64x0e + 64x1o'."""
+    return " + ".join(f"{channels}x{l}{'eo'[l % 2]}" for l in range(degree + 1))
+
+
+PRESETS: dict[str, dict[str, Any]] = {
+    "mace-small": _mace(32, 1, l_max=2, correlation=2, radial_hidden=(32, 32)),
+    "mace-medium": _mace(64, 1, l_max=3, correlation=3),
+    "mace-large": _mace(128, 2, l_max=3, correlation=3),
+    "mace-fast": _mace(64, 1, l_max=3, correlation=3, radial="degree"),
+    "nequip-small": _nequip(32, 1, n_layers=3, radial_hidden=(32, 32)),
+    "nequip-medium": _nequip(64, 2, n_layers=3),
+    "nequip-large": _nequip(64, 3, n_layers=4),
+}
+"""Named architectures, of which any key can still be given; docs/models.md says what each costs."""
+
+
 class EquivariantConfig(Config):
     """SE(3)-equivariant message passing; the defaults are a mid-sized model of the MACE kind."""
 
     kind: Literal["equivariant"] = "equivariant"
+    preset: str | None = Field(default=None, description=f"start from {', '.join(PRESETS)}; other keys change it")
     cutoff: float = Field(default=5.0, gt=0.5, le=20.0, description="radius of a message [Å]")
     hidden: str = Field(default="64x0e + 64x1o", description="features between layers, equal multiplicities: '64x0e + 64x1o'")
     l_max: int = Field(default=3, ge=0, le=6, description="largest degree of the spherical harmonics of an edge")
@@ -42,6 +68,16 @@ class EquivariantConfig(Config):
     envelope_order: int = Field(default=5, ge=3, le=12, description="order of the polynomial envelope")
     radial_hidden: tuple[PositiveInt, ...] = Field(default=(64, 64), description="hidden widths of the radial network")
     readout_hidden: int = Field(default=16, ge=1, description="hidden width of the last readout")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _fill_from_preset(cls, values: Any) -> Any:
+        name = values.get("preset") if isinstance(values, dict) else None
+        if name is None:
+            return values
+        if name not in PRESETS:
+            raise ConfigError(f"preset: found '{name}', {did_you_mean(str(name), PRESETS)}")
+        return {**PRESETS[name], **values}
 
     @field_validator("hidden")
     @classmethod

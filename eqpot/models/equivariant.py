@@ -5,6 +5,7 @@ A layer is: linear → edge convolution → update, with a self-connection per e
 by name and composed; how they are evaluated is the business of `eqpot.nn.kernels`.
 """
 
+import jax
 import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float, Int
@@ -134,7 +135,8 @@ class Equivariant(EnergyModel):
             kept = self.self_connections[t - 1](features, species) if t else ()
             features = layer(features, kept, edges, species)
             scalars.append(features[0][:, 0])
-            energy = energy + readout(scalars[-1])[:, 0]
+            with jax.default_matmul_precision("float32"):
+                energy = energy + readout(scalars[-1])[:, 0]
         shift = jnp.asarray(self.shift, bound.dtype)[species]
         energy = energy * self.normalization.scale + shift * bound
         return AtomOutputs(jnp.where(graph.atom_mask, energy, 0), jnp.concatenate(scalars, -1))

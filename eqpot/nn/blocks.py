@@ -73,10 +73,12 @@ def _loop(kernel: Kernel, fixed: Tree, index: Any) -> Callable[[Tree, Tree, Tree
     """The loop over blocks of a kernel; its reverse derivative is the loop of the kernel's pullback, in which the roles turn round:
     what was shared is summed, what was gathered is scattered, and conversely. Only what is asked for is pulled back: forces need no slope in the
     parameters, and a training step then needs no second derivative of it."""
+    precision = jax.config.jax_default_matmul_precision  # type: ignore[attr-defined]  # pullbacks are traced later, outside of its context
 
     @jax.custom_vjp
     def loop(inputs: tuple[Tree, Tree, Tree], fixed: Tree, index: Any) -> tuple[Tree, Tree, Tree]:
-        return _run(kernel, inputs, fixed, index)
+        with jax.default_matmul_precision(precision):
+            return _run(kernel, inputs, fixed, index)
 
     def forward(inputs: Tree, fixed: Tree, index: Any) -> tuple[Tree, tuple]:
         arguments, wanted = (jax.tree.map(lambda x, name=name: getattr(x, name), inputs) for name in ("value", "perturbed"))
@@ -85,8 +87,8 @@ def _loop(kernel: Kernel, fixed: Tree, index: Any) -> Callable[[Tree, Tree, Tree
 
     def backward(residuals: tuple, slopes: tuple[Tree, Tree, Tree]) -> tuple:
         inputs, fixed, index, wanted = residuals
-        some = jax.tree.map(lambda s: None if isinstance(s, SymbolicZero) else s, slopes, is_leaf=lambda s: isinstance(s, SymbolicZero))
-        used = [isinstance(s, SymbolicZero) for s in jax.tree.leaves(slopes, is_leaf=lambda s: isinstance(s, SymbolicZero))]
+        given = [not _is_zero(s) for s in jax.tree.leaves(slopes, is_leaf=_is_zero)]
+        slopes = jax.tree.map(lambda s: None if _is_zero(s) else s, slopes, is_leaf=_is_zero)
 
         def pullback(shared: Tree, rows: Tree, gathered: Tree, fixed: Tree) -> tuple[Tree, Tree, Tree]:
             arguments, slopes = zip(shared, rows, gathered, strict=True)
@@ -95,17 +97,23 @@ def _loop(kernel: Kernel, fixed: Tree, index: Any) -> Callable[[Tree, Tree, Tree
             def of_wanted(chosen: list[Any]) -> list[Any]:
                 rest = iter(chosen)
                 everything = [next(rest) if w else x for x, w in zip(leaves, wanted.value, strict=True)]
-                results = jax.tree.leaves(kernel(*jax.tree.unflatten(tree, everything), fixed))
-                return [x for x, zero in zip(results, used, strict=True) if not zero]
+                shared, rows, gathered = jax.tree.unflatten(tree, everything)
+                results = jax.tree.leaves(kernel(shared, rows, gathered, fixed))
+                return [x for x, g in zip(results, given, strict=True) if g]
 
             chosen = [x for x, w in zip(leaves, wanted.value, strict=True) if w]
             pulled = iter(jax.vjp(of_wanted, chosen)[1](jax.tree.leaves(slopes))[0])
             return jax.tree.unflatten(tree, [next(pulled) if w else None for w in wanted.value])
 
-        return _loop(pullback, fixed, index)(*zip(inputs, some, strict=True)), None, None
+        with jax.default_matmul_precision(precision):
+            return _loop(pullback, fixed, index)(*zip(inputs, slopes, strict=True)), None, None
 
     loop.defvjp(forward, backward, symbolic_zeros=True)
     return lambda *inputs: loop(inputs, fixed, index)
+
+
+def _is_zero(slope: Any) -> bool:
+    return isinstance(slope, SymbolicZero)
 
 
 def _run(kernel: Kernel, inputs: tuple[Tree, Tree, Tree], fixed: Tree, index: Any) -> tuple[Tree, Tree, Tree]:

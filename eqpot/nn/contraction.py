@@ -19,7 +19,7 @@ from jaxtyping import Array, Float, Int
 
 from eqpot.core.errors import ArchiveError, ConfigError
 from eqpot.nn.coupling import Factor, Path, arrangements, clebsch_gordan, pair_norm, path_block, product_paths, symmetric_block
-from eqpot.nn.layers import Planes, normal_param
+from eqpot.nn.layers import Planes, einsum, normal_param
 
 Plane = Float[Array, "_ N C"]
 
@@ -94,7 +94,7 @@ def _outer(x: Plane, y: Plane) -> Plane:
 
 def _contract(outer: Plane, table: np.ndarray) -> Plane:
     """Products of components to coupled components by a table [2l1+1, 2l2+1, M]."""
-    return jnp.einsum("pm,pnc->mnc", jnp.asarray(table.reshape(-1, table.shape[-1]), outer.dtype), outer)
+    return einsum("pm,pnc->mnc", jnp.asarray(table.reshape(-1, table.shape[-1]), outer.dtype), outer)
 
 
 def _product(x: Plane, y: Plane, L: int) -> Plane:

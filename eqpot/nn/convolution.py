@@ -17,7 +17,7 @@ from flax import nnx
 from jaxtyping import Array, Float
 
 from eqpot.nn.coupling import clebsch_gordan, convolution_paths, degree_slice
-from eqpot.nn.layers import MLP, Features, normal_param
+from eqpot.nn.layers import MLP, Features, einsum, normal_param
 
 Senders = tuple[Float[Array, "R M _ C"], ...]
 """Features of each neighbour, degree l at index l."""
@@ -95,9 +95,9 @@ class PathConvolution(Convolution):
             angular = harmonics[..., degree_slice(l2)]
             if l1:
                 table = jnp.asarray(clebsch_gordan(l1, l2, l3), angular.dtype)
-                angular = jnp.einsum("rmj,ijk->rmik", angular, table).reshape(rows, slots * (2 * l1 + 1), 2 * l3 + 1)
+                angular = einsum("rmj,ijk->rmik", angular, table).reshape(rows, slots * (2 * l1 + 1), 2 * l3 + 1)
             weighted = (senders[l1] * radial(p, self.channels)[:, :, None]).reshape(rows, slots * (2 * l1 + 1), self.channels)
-            result.append(jnp.einsum("rmk,rmc->rkc", angular, weighted))
+            result.append(einsum("rmk,rmc->rkc", angular, weighted))
         return result
 
 
@@ -115,9 +115,8 @@ class DegreeConvolution(Convolution):
         products = []
         for l1, sender in enumerate(senders):
             weighted = (sender * radial(l1, self.channels)[:, :, None]).reshape(rows, slots, (2 * l1 + 1) * self.channels)
-            products.append(jnp.einsum("rms,rmc->rsc", harmonics, weighted).reshape(rows, -1, 2 * l1 + 1, self.channels))
+            products.append(einsum("rms,rmc->rsc", harmonics, weighted).reshape(rows, -1, 2 * l1 + 1, self.channels))
         tables = (jnp.asarray(clebsch_gordan(*path), harmonics.dtype) for path in self.paths)
         return [
-            jnp.einsum("rjic,ijk->rkc", products[l1][:, degree_slice(l2)], table)
-            for (l1, l2, _), table in zip(self.paths, tables, strict=True)
+            einsum("rjic,ijk->rkc", products[l1][:, degree_slice(l2)], table) for (l1, l2, _), table in zip(self.paths, tables, strict=True)
         ]

@@ -25,6 +25,11 @@ SILU_GAIN = 1.6765324703310907
 """1/√⟨silu(x)²⟩ for standard normal x: keeps the second moment of a hidden layer at one."""
 
 
+def einsum(subscripts: str, *arrays: Array) -> Array:
+    """Products with fixed tables, harmonics or features: in full precision, whatever is chosen for products with parameters."""
+    return jnp.einsum(subscripts, *arrays, precision=jax.lax.Precision.HIGHEST)
+
+
 def normal_param(rngs: nnx.Rngs, *shape: int, scale: float = 1.0) -> nnx.Param:
     """A parameter drawn from a normal distribution of the given width.
 

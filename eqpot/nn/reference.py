@@ -28,7 +28,7 @@ def convolve(
     for p, (l1, l2, l3) in enumerate(module.paths):
         first = e3nn.IrrepsArray(_irreps(l1), jnp.moveaxis(features[l1][sender], 1, 2))
         second = e3nn.IrrepsArray(_irreps(l2), y[:, None, degree_slice(l2)])
-        product = e3nn.tensor_product(first, second, filter_ir_out=[_irreps(l3)[0].ir])
+        product = e3nn.tensor_product(first, second, filter_ir_out=[e3nn.Irrep(l3, (-1) ** l3)])
         weight = radial[:, p if isinstance(module, PathConvolution) else l1, :, None]
         sums = jax.ops.segment_sum(product.array * weight, receiver, len(features[0]))  # [N, C, 2l+1]
         columns[l3].append(sums)

@@ -2,9 +2,10 @@
 
     f_c(r̂) = Σ_lm A_lm,c Y_lm(r̂)      B_LM,c = Σ_ν w_ν,L,c(z) (1/4π) ∫ Y_LM f_c^ν dr̂,   ν = 1 … correlation
 
-A product of two functions is pointwise on a grid, where in components it needs Clebsch–Gordan (more exactly: Gaunt) coefficients; a quadrature that is exact for
-polynomials of the degree at hand makes it as equivariant as the exact product (Luo, Chen & Krishnapriyan, arXiv:2401.10216). The path weights inside one power are
-those of the Gaunt coefficients and not learned, so the space it spans per channel is smaller than that of the symmetric contraction, at a tenth of the cost.
+A product of two functions is pointwise on a grid, where in components it needs Gaunt coefficients; a quadrature that is exact for polynomials of the
+degree at hand makes it as equivariant as the exact product (Luo, Chen & Krishnapriyan, arXiv:2401.10216). The weights of the paths inside one power are
+those of the Gaunt coefficients and not learned, so the space it spans per channel is smaller than that of the symmetric contraction, at a
+tenth of the cost.
 """
 
 from functools import cache
@@ -16,7 +17,7 @@ from flax import nnx
 from jaxtyping import Array, Float, Int
 
 from eqpot.nn.coupling import clebsch_gordan, degree_slice
-from eqpot.nn.layers import Features, normal_param
+from eqpot.nn.layers import Features, einsum, normal_param
 
 
 @cache
@@ -78,12 +79,12 @@ class GridProduct(nnx.Module):
         """
         inputs, project, norms = grid_tables(self.l_in, self.l_out, self.correlation)
         stacked = jnp.concatenate(features, 1)
-        values = jnp.einsum("ps,nsc->npc", jnp.asarray(inputs, stacked.dtype), stacked)
+        values = einsum("ps,nsc->npc", jnp.asarray(inputs, stacked.dtype), stacked)
         weights = self.weights[...][species]  # [N, correlation, l_out + 1, C]
         project, degrees = jnp.asarray(project, stacked.dtype), np.repeat(np.arange(self.l_out + 1), 2 * np.arange(self.l_out + 1) + 1)
         total, power = jnp.zeros((len(stacked), len(degrees), stacked.shape[-1]), stacked.dtype), jnp.ones_like(values)
         for n in range(self.correlation):
             power = power * values
             scale = jnp.asarray(1 / norms[n], stacked.dtype)[:, None]
-            total += jnp.einsum("mp,npc->nmc", project, power) * (weights[:, n] * scale)[:, degrees]
+            total += einsum("mp,npc->nmc", project, power) * (weights[:, n] * scale)[:, degrees]
         return tuple(total[:, degree_slice(l)] for l in range(self.l_out + 1))

@@ -4,7 +4,7 @@ from eqpot.core.devices import use_cores
 from eqpot.potential.derivatives import Prediction, hessian_vector_product, predict, predict_members, predictor
 from eqpot.potential.members import map_members, place_members
 from eqpot.potential.potential import Potential, Result
-from eqpot.potential.spec import ModelSpec, Params
+from eqpot.potential.spec import ModelSpec, Params, Products
 
 use_cores()
 
@@ -13,6 +13,7 @@ __all__ = [
     "Params",
     "Potential",
     "Prediction",
+    "Products",
     "Result",
     "hessian_vector_product",
     "map_members",

@@ -6,8 +6,7 @@ from ase.calculators.calculator import Calculator, PropertyNotImplementedError, 
 from ase.stress import full_3x3_to_voigt_6_stress
 
 from eqpot.graph import Structure
-from eqpot.graph.batching import Capacity, capacity_of
-from eqpot.potential.potential import bucket
+from eqpot.graph.batching import Capacity, bucket, needed
 
 
 class EqpotCalculator(Calculator):
@@ -39,7 +38,7 @@ class EqpotCalculator(Calculator):
         if "stress" in properties and not structure.pbc.all():
             raise PropertyNotImplementedError(f"stress needs three periodic directions, found pbc={structure.pbc.tolist()}")
         host = self.potential.prepare(structure)
-        if self._capacity is None or not self._capacity.fits(capacity_of([host], exact=True)):
+        if self._capacity is None or not self._capacity.fits(needed([host], self._capacity)):
             self._capacity = bucket([host])
         result = self.potential.predict_hosts([host], self._capacity)[0]
         self.results = {

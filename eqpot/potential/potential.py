@@ -4,6 +4,7 @@
 members, saves itself to one file, and becomes an ASE calculator. It cannot be changed; training makes a new one.
 """
 
+import dataclasses
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, partial
@@ -17,12 +18,13 @@ from eqpot.core.config import build
 from eqpot.core.elements import atomic_number
 from eqpot.core.errors import ArchiveError, EqpotError, StructureError
 from eqpot.graph import Host, Structure, collate, prepare
-from eqpot.graph.batching import Capacity, capacity_of, round_up
+from eqpot.graph.batching import Capacity, bucket
 from eqpot.models import ModelConfig, Normalization
+from eqpot.nn import choose_backend
 from eqpot.potential.archive import flatten, read_archive, unflatten, write_archive
 from eqpot.potential.derivatives import predict_members
 from eqpot.potential.members import place_members
-from eqpot.potential.spec import ModelSpec, Params
+from eqpot.potential.spec import ModelSpec, Params, Products
 
 ATOMS_PER_BATCH = 256
 """Structures are predicted together until a batch holds this many atoms."""
@@ -119,6 +121,20 @@ class Potential:
             raise EqpotError(f"dtype: found '{dtype}', expected 'float32' or 'float64'")
         params = jax.tree.map(lambda leaf: np.asarray(leaf, dtype), self.params)
         return Potential(self.spec, params, self.reference_energies, self.metadata, dtype)
+
+    def using(self, backend: str | None = None, products: Products | None = None) -> "Potential":
+        """The same potential, evaluated in another way; None leaves a choice as it is.
+
+        Args:
+            backend: 'auto', or one of `eqpot.nn.kernels.Backend`.
+            products: precision of matrix products with parameters: 'float32', 'tensorfloat32' or 'bfloat16'; a CPU computes in float32 whatever is chosen.
+
+        Raises:
+            ConfigError: for a name that is none of these.
+        """
+        choose_backend(backend or "auto")
+        spec = dataclasses.replace(self.spec, backend=backend or self.spec.backend, products=products or self.spec.products)
+        return dataclasses.replace(self, spec=spec)
 
     @cached_property
     def _placed(self) -> Params:
@@ -273,12 +289,6 @@ def _check_tensors(path: str | Path, tensors: dict[str, np.ndarray], shapes: dic
             raise ArchiveError(f"{path}: the parameter {name} has shape {tensors[name].shape}, expected {shape}")
         if tensors[name].dtype != dtype:
             raise ArchiveError(f"{path}: the parameter {name} is of type {tensors[name].dtype}, expected {dtype}")
-
-
-def bucket(hosts: Sequence[Host]) -> Capacity:
-    """A padded size from a coarse grid, so that structures of any size share a dozen programs; padding structures cost next to nothing."""
-    need = capacity_of(hosts, exact=True)
-    return Capacity(round_up(need.graphs, 1, 4.0), round_up(need.atoms, 8, 1.4), round_up(need.neighbors, 8, 1.5))
 
 
 def _batches(hosts: Sequence[Host]) -> list[list[int]]:

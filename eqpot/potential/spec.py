@@ -5,14 +5,18 @@ Flax modules live below this line; above it there is only this spec, a pytree of
 
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from typing import Any, Literal, get_args
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from eqpot.core.errors import ConfigError
 from eqpot.graph import Graph
 from eqpot.models import AtomOutputs, Geometry, ModelConfig, Normalization, build_model
+
+Products = Literal["float32", "tensorfloat32", "bfloat16"]
+"""Precision of matrix products with parameters, for a float32 network on a device that offers a choice (a CPU does not)."""
 
 Params = Any
 """Nested dict of arrays; with a leading member axis wherever a docstring says so."""
@@ -26,13 +30,21 @@ class ModelSpec:
         config: architecture.
         elements: chemical symbols, in the order of `Graph.species`.
         normalization: statistics of the data that the model was made for.
-        backend: how layers are evaluated, "auto" for what suits the device (see `eqpot.nn.kernels`); no part of what a potential is.
+        backend: how layers are evaluated, "auto" for what suits the device (see `eqpot.nn.kernels`).
+        products: precision of matrix products with parameters. Geometry, couplings, sums over neighbours and readouts are always exact to the dtype.
+
+    The last two are about a run and not about the model: an archive does not keep them.
     """
 
     config: ModelConfig
     elements: tuple[str, ...]
     normalization: Normalization
     backend: str = "auto"
+    products: Products = "float32"
+
+    def __post_init__(self) -> None:
+        if self.products not in get_args(Products):
+            raise ConfigError(f"products: found '{self.products}', expected {' or '.join(get_args(Products))}")
 
     def init(self, seed: int) -> Params:
         """Parameters of one member."""
@@ -49,14 +61,16 @@ class ModelSpec:
 
     def describe(self, graph: Graph) -> Geometry:
         """The geometry that all members share."""
-        return nnx.merge(*_skeleton(self)).describe(graph)
+        with jax.default_matmul_precision("float32"):
+            return nnx.merge(*_skeleton(self)).describe(graph)
 
     def evaluate(self, params: Params, graph: Graph, geometry: Geometry) -> AtomOutputs:
         """Per-atom energies [eV] of one member on a described graph."""
         graphdef, state = _skeleton(self)
         state = jax.tree.map(lambda leaf: leaf, state)  # a copy: the cached skeleton stays abstract
         nnx.replace_by_pure_dict(state, params)
-        return nnx.merge(graphdef, state)(graph, geometry)
+        with jax.default_matmul_precision(self.products):
+            return nnx.merge(graphdef, state)(graph, geometry)
 
 
 @lru_cache(maxsize=64)

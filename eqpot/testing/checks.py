@@ -33,6 +33,7 @@ MODEL_CHECKS: dict[str, Callable[[Subject, Sequence[Structure]], float]] = {
     "padding": padding.padding,
     "batch": padding.batch,
     "edge_order": padding.edge_order,
+    "layout": padding.layout,
     "recompilation": padding.recompilation,
     "dtype": padding.dtype,
     "hessian": derivatives.hessian,

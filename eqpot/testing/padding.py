@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from eqpot.graph import Capacity, Graph, Structure
+from eqpot.graph import Graph, Structure
 from eqpot.graph.batching import capacity_of
 from eqpot.testing.subject import GRAPHS, Subject, evaluate, split
 
@@ -21,6 +21,15 @@ def batch(subject: Subject, structures: Sequence[Structure]) -> float:
     """Together as alone."""
     single = [subject([s])[0] for s in structures]
     return subject.hold("batch", subject.mismatch(subject(structures), single), "structures of one batch see each other")
+
+
+def layout(subject: Subject, structures: Sequence[Structure]) -> float:
+    """A row of slots per atom, and atoms that take several short rows."""
+    structures = structures[:GRAPHS]
+    split = subject(structures, capacity_of(subject.hosts(structures), slots=4))
+    return subject.hold(
+        "layout", subject.mismatch(subject(structures), split), "rows of neighbours are taken for atoms; see Graph.receivers"
+    )
 
 
 def edge_order(subject: Subject, structures: Sequence[Structure]) -> float:

@@ -51,6 +51,7 @@ TOLERANCES: dict[str, Tolerance] = {
     "padding": Tolerance(1e-5, 1e-10, _EXACT),
     "batch": Tolerance(1e-5, 1e-10, _EXACT),
     "edge_order": Tolerance(1e-5, 1e-10, _EXACT),
+    "layout": Tolerance(1e-5, 1e-10, _EXACT),
     "special_sites": Tolerance(1e-5, 1e-10, "forces that symmetry forbids: what is left of a cancellation of rounded terms"),
     "parameter_gradient": Tolerance(0.0, 0.0, "number of parameters whose gradient is not finite"),
     "recompilation": Tolerance(0.0, 0.0, "number of compilations for other structures of the same shape, or an equal specification"),

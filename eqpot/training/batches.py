@@ -15,6 +15,7 @@ from jaxtyping import Bool, Float
 from eqpot.core.errors import StructureError
 from eqpot.core.tree import record
 from eqpot.graph import Capacity, Frame, Graph, Host, collate, prepare
+from eqpot.graph.batching import best_slots, capacity_of
 from eqpot.graph.graph import Either
 
 CLASS_COST = 0.03
@@ -98,7 +99,10 @@ class Batches:
     def _capacity(self, group: list[int]) -> Capacity:
         hosts = [self.samples[k].host for k in group]
         size = min(self.batch_size, len(group))
-        return Capacity(size, size * max(map(len, hosts)), max(1, *(h.neighbors.max_count for h in hosts)))
+        slots = best_slots(hosts)
+        each = [capacity_of([h], exact=True, slots=slots) for h in hosts]
+        rows = None if slots is None else size * max(c.rows or 0 for c in each)
+        return Capacity(size, size * max(c.atoms for c in each), max(c.neighbors for c in each), rows)
 
     @property
     def steps_per_epoch(self) -> int:
@@ -106,10 +110,12 @@ class Batches:
         return sum(-(-len(group) // capacity.graphs) for group, capacity in self.classes)
 
     @property
-    def padding(self) -> float:
-        """Share of atom rows that are padding."""
-        rows = sum(-(-len(group) // c.graphs) * c.atoms for group, c in self.classes)
-        return 1 - sum(len(s.host) for s in self.samples) / rows
+    def padding(self) -> tuple[float, float]:
+        """Shares of atoms and of neighbour slots that are padding."""
+        counts = [(-(-len(group) // c.graphs), c) for group, c in self.classes]
+        atoms = sum(len(s.host) for s in self.samples) / sum(n * c.atoms for n, c in counts)
+        edges = sum(len(s.host.neighbors.receivers) for s in self.samples) / sum(n * c.slots for n, c in counts)
+        return 1 - atoms, 1 - edges
 
     def epoch(self, seed: int, epoch: int) -> Iterator[tuple[list[int], Graph, Targets]]:
         """Sample indices, graph and labels of each batch, in the order of this epoch."""

@@ -8,6 +8,8 @@ from eqpot.core.config import Config
 from eqpot.core.errors import ConfigError
 from eqpot.data import LabelKeys, Units
 from eqpot.models import ModelConfig
+from eqpot.nn import choose_backend
+from eqpot.potential import Products
 
 
 class KeysConfig(Config):
@@ -113,6 +115,16 @@ class TrainingConfig(Config):
     max_minutes: float | None = Field(default=None, gt=0, description="stop after this time; the schedule still counts epochs")
     checkpoint_every: int = Field(default=10, ge=1, description="epochs between checkpoints")
     dtype: Literal["float32", "float64"] = "float32"
+    products: Products = Field(
+        default="float32", description="precision of matrix products with parameters, where the device offers a choice"
+    )
+    backend: str = Field(default="auto", description="how layers are evaluated: auto, dense, blocked, cuequivariance or reference")
+
+    @field_validator("backend")
+    @classmethod
+    def _backend_is_known(cls, name: str) -> str:
+        choose_backend(name)
+        return name
 
 
 class FitConfig(Config):

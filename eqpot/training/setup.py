@@ -97,7 +97,7 @@ def make_problem(config: FitConfig, train: Dataset, valid: Dataset) -> Problem:
     _require_labels(config, frames)
     _require_elements(frames, valid)
     samples = make_samples(frames, elements, config.model.cutoff, e0)
-    spec = ModelSpec(config.model, elements, normalization(samples, len(elements)))
+    spec = ModelSpec(config.model, elements, normalization(samples, len(elements)), config.training.backend, config.training.products)
     with_stress = config.loss.stress > 0 and any(f.labels.stress is not None for f in frames)
     held_out = make_samples(list(valid), elements, config.model.cutoff, e0)
     hashes = {"train": train.content_hash, "valid": valid.content_hash}

@@ -21,7 +21,7 @@ class Toy(ModelSpec):
         vectors, mask, fault, rc = graph.edge_vectors(), graph.edge_mask, self.fault, self.config.cutoff
         number = lambda x: jnp.asarray(x, graph.positions.dtype)  # noqa: E731
         if fault == "cell":
-            vectors = graph.positions[graph.neighbors] - graph.positions[:, None]
+            vectors = graph.positions[graph.neighbors] - graph.of_receivers(graph.positions)[:, None]
         if fault == "mask":
             mask = jnp.ones_like(mask)
         square = jnp.sum(vectors**2, -1)
@@ -40,15 +40,17 @@ class Toy(ModelSpec):
         pair, height = geometry
         number, fault = (lambda x: jnp.asarray(x, pair.dtype)), self.fault
         charge = params["charge"][graph.species]
-        energy = charge * jnp.sum(pair * charge[graph.neighbors], -1)
+        rows = jnp.sum(pair * charge[graph.neighbors], -1)
+        last_row_wins = fault == "rows" and graph.receivers is not None
+        energy = charge * (jnp.zeros_like(charge).at[graph.receivers].set(rows) if last_row_wins else graph.sum_rows(rows))
         change = {
             "origin": lambda: energy + height,
             "nan": lambda: energy * number(jnp.nan),
             "bias": lambda: energy + number(0.1),
             "order": lambda: energy * (1 + number(0.01) * jnp.arange(len(energy), dtype=pair.dtype)),
-            "slots": lambda: energy * (1 + number(0.01) * pair[:, 0]),
+            "slots": lambda: energy * (1 + number(0.01) * graph.sum_rows(pair[:, 0])),
             "company": lambda: energy * (1 + number(1e-3) * jnp.sum(pair)),
-            "far": lambda: energy * (1 + number(1e-3) * graph.sum_atoms(jnp.sum(pair, -1))[graph.graph_index]),
+            "far": lambda: energy * (1 + number(1e-3) * graph.sum_atoms(graph.sum_rows(jnp.sum(pair, -1)))[graph.graph_index]),
         }
         energy = jnp.where(graph.atom_mask, change.get(fault, lambda: energy)(), number(0.0))
         features = energy[:, None]
@@ -83,6 +85,7 @@ def test_a_sound_toy_passes(toy):
         ("bias", "isolated_atom"),
         ("order", "permutation"),
         ("slots", "edge_order"),
+        ("rows", "layout"),
         ("company", "batch"),
         ("far", "fragments"),
         ("dtype", "dtype"),

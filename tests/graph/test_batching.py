@@ -7,7 +7,7 @@ import pytest
 
 from eqpot.core.errors import EqpotError, StructureError
 from eqpot.graph import Capacity, Structure, collate, prepare
-from eqpot.graph.batching import GRID, capacity_of, round_up, species_index
+from eqpot.graph.batching import GRID, best_slots, bucket, capacity_of, needed, round_up, species_index
 
 ELEMENTS, CUTOFF = ("H", "O"), 3.0
 
@@ -122,3 +122,54 @@ def test_sums_leave_padding_out(hosts):
     graph = collate(hosts, Capacity(5, 20, 64))
     sums = np.asarray(graph.sum_atoms(jnp.ones(20, jnp.float32)))
     assert sums.tolist() == [2, 3, 2, 0, 0]
+
+
+def lopsided():
+    """A dense crystal with far neighbours and many lone pairs of atoms beside it."""
+    cluster = 2.0 * np.stack(np.meshgrid(*[np.arange(3.0)] * 3, indexing="ij"), -1).reshape(-1, 3)
+    pairs = np.concatenate([[[20.0 + 6 * k, 0, 0], [20.0 + 6 * k, 0, 1]] for k in range(30)])
+    positions = np.concatenate([cluster, pairs])
+    return prepare(Structure([8] * len(positions), positions), ELEMENTS, 4.1)
+
+
+def edge_set(graph):
+    """(receiver, sender, shift) of every edge."""
+    rows, slots = np.nonzero(graph.edge_mask)
+    receivers = rows if graph.receivers is None else graph.receivers[rows]
+    return sorted(
+        zip(receivers.tolist(), graph.neighbors[rows, slots].tolist(), map(tuple, graph.shifts[rows, slots].tolist()), strict=True)
+    )
+
+
+@pytest.mark.parametrize("slots", [1, 2, 7, 16, 500])
+def test_rows_of_any_length_hold_the_same_edges(hosts, slots):
+    """From a list of edges (one slot per row) to a row per atom."""
+    dense, split = collate(hosts), collate(hosts, capacity_of(hosts, slots=slots))
+    assert edge_set(split) == edge_set(dense)
+    assert split.neighbors.shape[1] == slots
+    assert (np.diff(split.receivers) >= 0).all()
+    with jax.enable_x64(True):
+        counts = jax.jit(lambda g: g.sum_rows(g.edge_mask.sum(1).astype(float)))(split)
+    expected = np.concatenate([np.bincount(h.neighbors.receivers, minlength=len(h)) for h in hosts])
+    np.testing.assert_array_equal(np.asarray(counts)[: len(expected)], expected)
+    assert not np.asarray(counts)[len(expected) :].any()
+
+
+def test_the_layout_follows_the_neighbours(hosts):
+    """Equal numbers of neighbours: a row per atom. A few atoms with many more: short rows, and less room."""
+    assert best_slots([hosts[0]]) is None
+    host = lopsided()
+    capacity = bucket([host])
+    assert capacity.rows is not None
+    assert capacity.rows * capacity.neighbors < len(host) * host.neighbors.max_count
+    assert capacity.fits(needed([host], capacity))
+    assert not capacity.fits(capacity_of([host], exact=True))  # another layout
+    assert edge_set(collate([host], capacity)) == edge_set(collate([host]))
+
+
+def test_no_structure_without_neighbours_is_lost():
+    """A lone atom takes no row where rows are shared."""
+    lone = prepare(Structure([8], [[0.0, 0, 0]]), ELEMENTS, CUTOFF)
+    graph = collate([lone], Capacity(1, 2, 4, 3))
+    assert not graph.edge_mask.any()
+    assert graph.atom_mask.sum() == 1

@@ -7,7 +7,7 @@ import pytest
 from eqpot.core.config import build
 from eqpot.core.errors import ConfigError
 from eqpot.models import EquivariantConfig, Normalization, build_model
-from eqpot.models.config import parse_hidden
+from eqpot.models.config import PRESETS, parse_hidden
 from eqpot.potential import ModelSpec
 
 
@@ -42,6 +42,8 @@ def test_cutoffs_out_of_range(cutoff):
         ({"hidden": "8x0e + 8x1o + 8x2e", "l_max": 1}, "^model: hidden goes to degree 2.* l_max is 1"),
         ({"radial_hidden": [0]}, "radial_hidden"),
         ({"radial_hidden": []}, None),
+        ({"preset": "mace-medum"}, "preset: found 'mace-medum', did you mean 'mace-medium'"),
+        ({"preset": 3}, "preset: found '3', known: mace-"),
     ],
 )
 def test_faults_are_named(values, message):
@@ -50,6 +52,16 @@ def test_faults_are_named(values, message):
         return
     with pytest.raises(ConfigError, match=message):
         build(EquivariantConfig, values, "model")
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_presets_are_models_that_any_key_changes(name):
+    preset = build(EquivariantConfig, {"preset": name})
+    assert build(EquivariantConfig, preset.model_dump(mode="json")) == preset  # what an archive keeps is what was used
+    changed = build(EquivariantConfig, {"preset": name, "cutoff": 4.0, "hidden": "8x0e + 8x1o"})
+    assert (changed.cutoff, changed.channels) == (4.0, 8)
+    assert changed.l_max == preset.l_max
+    ModelSpec(preset, ("H", "O"), Normalization()).shapes()
 
 
 def test_equal_specifications_hash_equally():

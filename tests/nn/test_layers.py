@@ -167,8 +167,19 @@ def test_a_backend_is_known(monkeypatch):
     assert choose_backend() == "blocked"
     assert choose_backend("dense") == "dense"
     monkeypatch.setattr("jax.default_backend", lambda: "gpu")
+    installed = {"cuequivariance_jax"}
+    monkeypatch.setattr("eqpot.nn.kernels._installed", lambda package: package in installed)
     assert choose_backend() == "dense"
-    with pytest.raises(ConfigError, match="found 'fast', expected auto, dense or blocked or reference"):
+    with pytest.raises(ConfigError, match="pip install cuequivariance-ops-jax-cu12"):
+        choose_backend("cuequivariance")
+    installed.add("cuequivariance_ops_jax")
+    assert choose_backend("cuequivariance") == "cuequivariance"
+    monkeypatch.setattr("jax.default_backend", lambda: "tpu")
+    assert choose_backend() == "dense"
+    installed.clear()
+    with pytest.raises(ConfigError, match=r"pip install 'eqpot\[kernels\]'"):
+        choose_backend("cuequivariance")
+    with pytest.raises(ConfigError, match="found 'fast', expected auto, dense or blocked or cuequivariance or reference"):
         choose_backend("fast")
 
 

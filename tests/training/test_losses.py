@@ -19,7 +19,7 @@ def batch_of(frames, members=1, batch_size=None):
 
 def constant_prediction(graph):
     """1 eV and 0.3 eV/Å everywhere, so that a label that is missing (and zero under its mask) would show."""
-    G, N, _ = graph.shape
+    G, N = graph.capacity.graphs, graph.capacity.atoms
     return Prediction(jnp.ones(G), jnp.full((N, 3), 0.3), jnp.zeros((G, 3, 3)), jnp.zeros(N), jnp.zeros((N, 1)))
 
 
@@ -76,7 +76,7 @@ def test_epoch_order_is_a_function_of_seed_and_epoch_alone(frames):
 
 
 def test_batches_of_a_class_have_one_shape(frames):
-    shapes = {graph.shape for _, graph, _ in batch_of(list(frames)[:13], batch_size=4).epoch(0, 0)}
+    shapes = {graph.capacity for _, graph, _ in batch_of(list(frames)[:13], batch_size=4).epoch(0, 0)}
     assert len(shapes) == 1
 
 
