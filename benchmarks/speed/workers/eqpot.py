@@ -7,15 +7,17 @@ os.environ.setdefault("JAX_NUM_CPU_DEVICES", str(len(os.sched_getaffinity(0))))
 from ase.data import chemical_symbols
 
 from eqpot.graph import Structure
-from eqpot.graph.batching import collate
+from eqpot.graph.batching import capacity_of, collate
 from eqpot.graph.batching import prepare as prepare_host
 from eqpot.models import EquivariantConfig, Normalization
 from eqpot.potential import ModelSpec
 from eqpot.potential.derivatives import predict
 
 PACKAGE, FRAMEWORK = "eqpot", "jax"
+MACE = {"hidden": "64x0e + 64x1o", "l_max": 3, "correlation": 3, "radial_hidden": (64, 64, 64)}
 MODELS = {
-    "mace": {"hidden": "64x0e + 64x1o", "l_max": 3, "correlation": 3, "radial_hidden": (64, 64, 64)},
+    "mace": MACE,
+    "mace, fast": {**MACE, "radial": "degree"},
     "nequip": {
         "hidden": "64x0e + 64x1o + 64x2e",
         "l_max": 2,
@@ -39,4 +41,5 @@ def prepare(structure, model, copies):
         prediction = predict(spec, parameters, graph)
         return prediction.energy, prediction.forces
 
-    return evaluate, spec.init(0), collate([host] * copies), n_edges * copies
+    hosts = [host] * copies
+    return evaluate, spec.init(0), collate(hosts, capacity_of(hosts, exact=True)), n_edges * copies
