@@ -222,7 +222,7 @@ def main() -> None:
             if any(text in str(case) for text in options.only):
                 rows.append(measure(case, [one for one in field if one.kind == case.kind], options, Path(folder)))
                 show(rows[-1])
-    write(options.name, rows)
+                write(options.name, rows)  # after every case: a run of half an hour may be cut short
 
 
 if __name__ == "__main__":

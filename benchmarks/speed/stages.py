@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from benchmarks.speed.cases import MODELS, host_of, spec_of
+from benchmarks.speed.cases import host_of, spec_of
 from benchmarks.speed.clocks import in_fresh_process, seconds_of, take_turns
 from benchmarks.speed.roofline import Roof, measured
 from benchmarks.speed.structures import structure
@@ -56,7 +56,8 @@ def stages(spec: ModelSpec, graph: Graph) -> dict[str, Stage]:
         return [convolve(layer.convolution, x, edges, layer.backend) for layer, x in zip(layers, features, strict=True)]
 
     def product(fixed: Any, inputs: Any) -> Any:
-        (parameters, graph), layers = fixed, nnx.merge(definition, fixed[0]).layers
+        parameters, graph = fixed
+        layers = nnx.merge(definition, parameters).layers
         return [update(layer.update, *x, graph.species, layer.backend) for layer, x in zip(layers, inputs, strict=True)]
 
     def rest(fixed: Any, inputs: Any) -> Any:
@@ -129,10 +130,10 @@ def flops_of(compiled: Any) -> float:
     return float((cost[0] if isinstance(cost, list) else cost)["flops"])
 
 
-def row_of(name: str, compiled: Any, arguments: tuple, flops: float, milliseconds: float, roof: Roof) -> dict[str, Any]:
-    """A stage against the limits of the device; bytes are those of its arguments and results, each counted once."""
-    results = jax.eval_shape(compiled, *arguments) if not hasattr(compiled, "out_info") else compiled.out_info
-    moved = sum(x.size * x.dtype.itemsize for x in jax.tree.leaves((arguments, results)))
+def row_of(name: str, compiled: Any, flops: float, milliseconds: float, roof: Roof) -> dict[str, Any]:
+    """A stage against the limits of the device; bytes are those of the arguments it uses and of its results, each counted once."""
+    plan = compiled.memory_analysis()
+    moved = plan.argument_size_in_bytes + plan.output_size_in_bytes
     rates = {"gflops": flops / milliseconds / 1e6, "fraction_of_roof": roof.fraction(flops, moved, milliseconds / 1e3)}
     return {"stage": name, "ms": milliseconds, "flops": flops, "bytes": moved, "flops_per_byte": flops / moved, **rates}
 
@@ -152,7 +153,7 @@ def measure(model: str, name: str, seconds: float, quick: bool) -> dict[str, Any
     roof += measured(quick)
     found: dict[str, Any] = {"model": model, "structure": name, "atoms": len(atoms), "backend": choose_backend(), "roof": vars(roof)}
     for kind in ("forward", "with derivative"):
-        rows = [row_of(stage, *ready[stage, kind], flops[stage, kind], times[stage, kind], roof) for stage in (*STAGES, "whole call")]
+        rows = [row_of(stage, ready[stage, kind][0], flops[stage, kind], times[stage, kind], roof) for stage in (*STAGES, "whole call")]
         found[kind] = {"stages": rows, "sum_over_whole": sum(row["ms"] for row in rows[:-1]) / rows[-1]["ms"]}
     return found
 

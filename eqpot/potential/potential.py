@@ -24,40 +24,11 @@ from eqpot.nn import choose_backend
 from eqpot.potential.archive import flatten, read_archive, unflatten, write_archive
 from eqpot.potential.derivatives import predict_members
 from eqpot.potential.members import place_members
-from eqpot.potential.spec import ModelSpec, Params, Products
+from eqpot.potential.result import Result
+from eqpot.potential.spec import ModelSpec, Params
 
 ATOMS_PER_BATCH = 256
 """Structures are predicted together until a batch holds this many atoms."""
-
-
-@dataclass(frozen=True, eq=False)
-class Result:
-    """Prediction for one structure; the standard deviations are over members (zero for a single one).
-
-    Attributes:
-        energy: total energy including reference energies [eV].
-        forces: [atoms, 3] in eV/Å.
-        stress: [3, 3] in eV/Å³, tension positive; None unless all directions are periodic.
-        energy_std: [eV].
-        forces_std: per component, [atoms, 3] in eV/Å.
-        member_energies: [members] in eV.
-        member_forces: [members, atoms, 3] in eV/Å.
-        atom_energies: mean over members, reference energies included, [atoms] in eV.
-    """
-
-    energy: float
-    forces: np.ndarray
-    stress: np.ndarray | None
-    energy_std: float
-    forces_std: np.ndarray
-    member_energies: np.ndarray
-    member_forces: np.ndarray
-    atom_energies: np.ndarray
-
-    @property
-    def atom_std(self) -> np.ndarray:
-        """Uncertainty of each atom's force vector, √Σ_xyz σ² [eV/Å], [atoms]."""
-        return np.sqrt((self.forces_std**2).sum(-1))
 
 
 @dataclass(frozen=True, eq=False)
@@ -122,7 +93,7 @@ class Potential:
         params = jax.tree.map(lambda leaf: np.asarray(leaf, dtype), self.params)
         return Potential(self.spec, params, self.reference_energies, self.metadata, dtype)
 
-    def using(self, backend: str | None = None, products: Products | None = None) -> "Potential":
+    def using(self, backend: str | None = None, products: str | None = None) -> "Potential":
         """The same potential, evaluated in another way; None leaves a choice as it is.
 
         Args:

@@ -40,7 +40,7 @@ class ModelSpec:
     elements: tuple[str, ...]
     normalization: Normalization
     backend: str = "auto"
-    products: Products = "float32"
+    products: str = "float32"
 
     def __post_init__(self) -> None:
         if self.products not in get_args(Products):

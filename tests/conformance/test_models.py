@@ -1,5 +1,7 @@
 """Every model that the package ships passes the public suite, in both precisions."""
 
+from dataclasses import replace
+
 import pytest
 
 from eqpot.testing import POTENTIAL_CHECKS, check_model, check_potential
@@ -12,6 +14,9 @@ MODELS = {
     "triples, tensors": {"correlation": 2, "l_max": 2, "hidden": "4x0e + 4x1o + 4x2e"},
     "quadruples, one element": {"correlation": 3, "l_max": 2, "hidden": "4x0e", "elements": ("Si",), "cutoff": 5.0, "n_layers": 1},
     "quadruples, vectors, l_max 3": {"correlation": 3, "l_max": 3, "hidden": "4x0e + 4x1o"},
+    "quintuples, vectors": {"correlation": 4, "l_max": 2, "hidden": "4x0e + 4x1o"},
+    "degree radial, triples": {"radial": "degree", "correlation": 2, "l_max": 3, "hidden": "4x0e + 4x1o"},
+    "grid, cubes": {"update": "grid", "correlation": 3, "l_max": 2, "hidden": "4x0e + 4x1o"},
     "gate, scalars": {"update": "gate", "correlation": 1, "l_max": 1, "hidden": "4x0e"},
     "gate, tensors": {"update": "gate", "correlation": 1, "l_max": 2, "hidden": "4x0e + 4x1o + 4x2e", "cutoff": 5.0},
 }
@@ -33,6 +38,11 @@ def test_all_laws(name, make_spec, draw):
     spec = make_spec(**DEEP[name])
     print(f"\n{name}:", check_model(spec, draw(spec, 1), dtype="float64"))
     print(f"\n{name}:", check_model(spec, draw(spec, 1), dtype="float32", skip=SECOND))
+
+
+def test_laws_do_not_depend_on_the_backend(make_spec, draw):
+    spec = replace(make_spec(correlation=2, l_max=2, radial="degree"), backend="dense")
+    check_model(spec, draw(spec, 0), dtype="float64", only=("rotation", "forces", "stress", "layout", "parameter_gradient"))
 
 
 @pytest.mark.slow

@@ -8,10 +8,11 @@ import pytest
 from ase import Atoms
 from ase.build import bulk, molecule
 
-from eqpot.core.errors import EqpotError, StructureError
+from eqpot.core.errors import ConfigError, EqpotError, StructureError
 from eqpot.graph import Structure
+from eqpot.graph.batching import bucket
 from eqpot.potential import Potential
-from eqpot.potential.potential import _batches, _predict, bucket
+from eqpot.potential.potential import _batches, _predict
 from eqpot.testing import samples
 
 
@@ -196,3 +197,22 @@ def test_shapes_compile_once(potential):
         potential.predict(random_chain(rng, n))
     potential.member(0).astype("float32")
     assert _predict._cache_size() == before
+
+
+def test_another_way_of_evaluating_gives_the_same(potential, structures):
+    """Neither is part of what a potential is: the file does not know."""
+    expected = potential.predict(structures[0])
+    for changes in (
+        {"backend": "dense"},
+        {"backend": "reference"},
+        {"products": "bfloat16"},
+    ):  # a CPU computes in float32 whatever is chosen
+        found = potential.using(**changes).predict(structures[0])
+        assert found.energy == pytest.approx(expected.energy, abs=1e-5)
+        np.testing.assert_allclose(found.forces, expected.forces, atol=1e-4)
+    assert potential.using("dense").using(products="tensorfloat32").spec.backend == "dense"
+    assert potential.using().spec == potential.spec
+    with pytest.raises(ConfigError, match="backend: found 'gpu'"):
+        potential.using("gpu")
+    with pytest.raises(ConfigError, match="products: found 'float16'"):
+        potential.using(products="float16")
