@@ -152,16 +152,20 @@ def prepared(case: Case, field: list[Contender], cores: int, folder: Path, stack
 
 
 def measure(case: Case, field: list[Contender], options: argparse.Namespace, folder: Path) -> dict[str, Any]:
-    """Time a case, the contenders taking turns."""
+    """Time a case, the contenders taking turns; one that dies on the way, for want of memory say, is left out."""
     with ExitStack() as stack:
         workers = prepared(case, field, options.cores, folder, stack)
-        once = {label: worker.ask("run", repeats=1)["wall_ms"][0] for label, (worker, _) in workers.items()}
         times = {label: {"cpu_ms": [], "wall_ms": []} for label in workers}
-        for _ in range(options.rounds):
-            for label, (worker, _) in workers.items():
-                repeats = max(1, min(options.repeats, int(TURN_MS / once[label])))
-                for clock, values in worker.ask("run", repeats=repeats).items():
-                    times[label][clock] += values
+        for _ in range(1 + options.rounds):  # the first turn, a single call, tells how many calls a turn has room for
+            for label, (worker, _) in list(workers.items()):
+                seen = times[label]["wall_ms"]
+                repeats = max(1, min(options.repeats, int(TURN_MS / seen[0]))) if seen else 1
+                try:
+                    for clock, values in worker.ask("run", repeats=repeats).items():
+                        times[label][clock] += values
+                except WorkerError as error:
+                    print(f"left out of {case}: {label}: {error}")
+                    del workers[label]
         packages = {}
         for label, (worker, facts) in workers.items():
             medians = {clock: statistics.median(values) for clock, values in times[label].items()}
