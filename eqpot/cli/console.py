@@ -83,3 +83,12 @@ def new_file(path: Path, overwrite: bool) -> Path:
     if path.exists() and not overwrite:
         raise EqpotError(f"{path}: exists; use --overwrite or another name")
     return path
+
+
+def kernels(spec: Any) -> str:
+    """How a model is evaluated here."""
+    import jax
+
+    from eqpot.nn import choose_backend
+
+    return f"{choose_backend(spec.backend)} on {jax.default_backend()}, products in {spec.products}"

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from eqpot.cli.console import console, error_table, facts, print_json, progress_bar, status
+from eqpot.cli.console import console, error_table, facts, kernels, print_json, progress_bar, status
 from eqpot.cli.reporting import write_run_report
 
 
@@ -75,10 +75,6 @@ def read_history(home: Path) -> list[dict[str, Any]]:
 
 
 def _problem(problem: Any, batches: Any) -> Any:
-    import jax
-
-    from eqpot.nn import choose_backend
-
     spec = problem.spec
     shapes = ", ".join(f"{c.graphs}×{c.atoms // c.graphs} atoms, {c.slots} slots" for _, c in batches.classes)
     atoms, slots = batches.padding
@@ -88,7 +84,7 @@ def _problem(problem: Any, batches: Any) -> Any:
         ("reference energies", f"{problem.reference.source}: " + ", ".join(f"{e} {v:.4f} eV" for e, v in problem.reference.values.items())),
         ("neighbours", f"{spec.normalization.average_neighbors:.1f} per atom within {spec.config.cutoff} Å"),
         ("batches", f"{batches.steps_per_epoch} per epoch ({shapes}); padding {atoms:.0%} of atoms, {slots:.0%} of neighbour slots"),
-        ("kernels", f"{choose_backend(spec.backend)} on {jax.default_backend()}, products in {spec.products}"),
+        ("kernels", kernels(spec)),
         *[("note", warning) for warning in problem.warnings],
     ]
     return facts("Data", rows)

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from eqpot.cli.console import console, facts, print_json, progress_bar
+from eqpot.cli.console import console, facts, kernels, print_json, progress_bar
 from eqpot.core.errors import ConfigError, DataError
 
 FORMATS = {".xyz": "extxyz", ".extxyz": "extxyz", ".cif": "cif", ".vasp": "vasp", ".pdb": "proteindatabank", ".db": "db"}
@@ -73,6 +73,7 @@ def md(
         print_json(summary | {"trajectory": output})
         return
     rows = [(name.replace("_", " "), f"{value:.4g}") for name, value in summary.items() if value is not None]
+    rows.append(("kernels", kernels(model.spec)))
     console.print(facts(f"{atoms.get_chemical_formula()}, {type(how).__name__}", rows))
     console.print(f"\ntrajectory  {output}")
 

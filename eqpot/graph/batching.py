@@ -82,15 +82,16 @@ def needed(hosts: Sequence[Host], capacity: Capacity) -> Capacity:
     return capacity_of(hosts, exact=True, slots=capacity.neighbors if capacity.rows is not None else None)
 
 
-def bucket(hosts: Sequence[Host]) -> Capacity:
-    """A padded size from a coarse grid, so that structures of any size share a dozen programs; padding structures cost next to nothing.
+def bucket(hosts: Sequence[Host], fine: bool = False) -> Capacity:
+    """A padded size from a coarse grid, so that structures of any size share a dozen programs; or from a fine one, for a system that is evaluated many times.
 
     The table has a row per atom unless atoms have very unequal numbers of neighbours.
     """
     slots = best_slots(hosts)
     need = capacity_of(hosts, exact=True, slots=slots)
-    graphs, atoms = round_up(need.graphs, 1, 4.0), round_up(need.atoms, 8, 1.4)
-    return Capacity(graphs, atoms, slots or round_up(need.neighbors, 8, 1.5), need.rows and round_up(need.rows, 8, 1.4))
+    step, grid, slot_grid = (4, 1.1, 1.1) if fine else (8, 1.4, 1.5)
+    graphs, atoms = round_up(need.graphs, 1, 4.0), round_up(need.atoms, step, grid)
+    return Capacity(graphs, atoms, slots or round_up(need.neighbors, step, slot_grid), need.rows and round_up(need.rows, step, grid))
 
 
 def best_slots(hosts: Sequence[Host]) -> int | None:

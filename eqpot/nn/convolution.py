@@ -14,13 +14,36 @@ from abc import abstractmethod
 
 import jax.numpy as jnp
 from flax import nnx
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
+from eqpot.core.tree import record
 from eqpot.nn.coupling import clebsch_gordan, convolution_paths, degree_slice
 from eqpot.nn.layers import MLP, Features, einsum, normal_param
 
 Senders = tuple[Float[Array, "R M _ C"], ...]
 """Features of each neighbour, degree l at index l."""
+
+
+@record
+class Edges:
+    """What a convolution sees of the graph.
+
+    Attributes:
+        neighbors: sender of each slot.
+        receivers: atom that each row of the table belongs to, ascending; None when row i is atom i.
+        harmonics: spherical harmonics of each slot, degrees stacked.
+        radial_basis: radial basis of each slot; zero where masked.
+    """
+
+    neighbors: Int[Array, "R M"]
+    receivers: Int[Array, " R"] | None
+    harmonics: Float[Array, "R M S"]
+    radial_basis: Float[Array, "R M B"]
+
+    def as_list(self) -> tuple[Int[Array, " E"], Int[Array, " E"]]:
+        """Sender and receiver of every slot."""
+        rows, slots = self.neighbors.shape
+        return self.neighbors.ravel(), jnp.repeat(jnp.arange(rows) if self.receivers is None else self.receivers, slots)
 
 
 class Convolution(nnx.Module):

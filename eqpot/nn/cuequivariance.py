@@ -21,33 +21,25 @@ import cuequivariance as cue  # pyright: ignore[reportMissingImports]
 import cuequivariance_jax as cuex  # pyright: ignore[reportMissingImports]
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float
 
 from eqpot.core.errors import ConfigError
-from eqpot.nn.convolution import Convolution, DegreeConvolution, PathConvolution
+from eqpot.nn.convolution import Convolution, DegreeConvolution, Edges, PathConvolution
 from eqpot.nn.coupling import clebsch_gordan
 from eqpot.nn.layers import Features
 
 
-def convolve(
-    module: Convolution,
-    features: Features,
-    neighbors: Int[Array, "R M"],
-    receivers: Int[Array, " R"] | None,
-    harmonics: Float[Array, "R M S"],
-    radial_basis: Float[Array, "R M B"],
-) -> Features:
+def convolve(module: Convolution, features: Features, edges: Edges) -> Features:
     """A_i,l3 on a list of edges, all paths at once.
 
     Raises:
         ConfigError: for a convolution that is neither `PathConvolution` nor `DegreeConvolution`.
     """
-    rows, slots = neighbors.shape
     atoms, channels = len(features[0]), module.channels
-    l_edge = round(harmonics.shape[-1] ** 0.5) - 1
+    l_edge = round(edges.harmonics.shape[-1] ** 0.5) - 1
     polynomial = _polynomial(module.paths, _functions(module), len(features) - 1, l_edge, channels)
-    senders, receivers = neighbors.ravel(), jnp.repeat(jnp.arange(rows) if receivers is None else receivers, slots)
-    weights, y = (x.reshape(rows * slots, -1) for x in (module.radial(radial_basis), harmonics))  # [E, F·C], [E, S]
+    senders, receivers = edges.as_list()
+    weights, y = (x.reshape(len(senders), -1) for x in (module.radial(edges.radial_basis), edges.harmonics))  # [E, F·C], [E, S]
     stacked = jnp.concatenate(features, 1).reshape(atoms, -1)  # [N, S·C]
     (messages,) = cuex.segmented_polynomial(
         polynomial,

@@ -15,12 +15,11 @@ from typing import Literal, get_args
 import jax
 import jax.numpy as jnp
 from flax import nnx
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Int
 
 from eqpot.core.errors import ConfigError
-from eqpot.core.tree import record
 from eqpot.nn.blocks import in_blocks
-from eqpot.nn.convolution import Convolution
+from eqpot.nn.convolution import Convolution, Edges
 from eqpot.nn.layers import Features
 from eqpot.nn.reference import convolve as reference_convolve
 
@@ -53,31 +52,14 @@ def _installed(package: str) -> bool:
     return find_spec(package) is not None
 
 
-@record
-class Edges:
-    """What a convolution sees of the graph.
-
-    Attributes:
-        neighbors: sender of each slot.
-        receivers: atom that each row of the table belongs to, ascending; None when row i is atom i.
-        harmonics: spherical harmonics of each slot, degrees stacked.
-        radial_basis: radial basis of each slot; zero where masked.
-    """
-
-    neighbors: Int[Array, "R M"]
-    receivers: Int[Array, " R"] | None
-    harmonics: Float[Array, "R M S"]
-    radial_basis: Float[Array, "R M B"]
-
-
 def convolve(module: Convolution, features: Features, edges: Edges, backend: Backend) -> Features:
     """The messages of all atoms."""
     if backend == "reference":
-        return reference_convolve(module, features, edges.neighbors, edges.receivers, edges.harmonics, edges.radial_basis)
+        return reference_convolve(module, features, edges)
     if backend == "cuequivariance":
         from eqpot.nn.cuequivariance import convolve as fused_convolve  # optional: imported only when chosen
 
-        return fused_convolve(module, features, edges.neighbors, edges.receivers, edges.harmonics, edges.radial_basis)
+        return fused_convolve(module, features, edges)
     if backend == "blocked":
         graphdef, parameters = nnx.split(module)
 

@@ -3,26 +3,17 @@
 import e3nn_jax as e3nn
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array
 
-from eqpot.nn.convolution import Convolution, PathConvolution
+from eqpot.nn.convolution import Convolution, Edges, PathConvolution
 from eqpot.nn.coupling import degree_slice
 from eqpot.nn.layers import Features
 
 
-def convolve(
-    module: Convolution,
-    features: Features,
-    neighbors: Int[Array, "R M"],
-    receivers: Int[Array, " R"] | None,
-    harmonics: Float[Array, "R M S"],
-    radial_basis: Float[Array, "R M B"],
-) -> Features:
+def convolve(module: Convolution, features: Features, edges: Edges) -> Features:
     """A_i,l3 on a list of edges, path by path, with e3nn's tensor product."""
-    slots = neighbors.shape[1]
-    rows = jnp.arange(len(neighbors)) if receivers is None else receivers
-    sender, receiver = neighbors.ravel(), jnp.repeat(rows, slots)
-    y, basis = (x.reshape(len(sender), -1) for x in (harmonics, radial_basis))
+    sender, receiver = edges.as_list()
+    y, basis = (x.reshape(len(sender), -1) for x in (edges.harmonics, edges.radial_basis))
     radial = module.radial(basis).reshape(len(sender), -1, module.channels)
     columns: list[list[Array]] = [[] for _ in module.mix]
     for p, (l1, l2, l3) in enumerate(module.paths):

@@ -39,7 +39,7 @@ class EqpotCalculator(Calculator):
             raise PropertyNotImplementedError(f"stress needs three periodic directions, found pbc={structure.pbc.tolist()}")
         host = self.potential.prepare(structure)
         if self._capacity is None or not self._capacity.fits(needed([host], self._capacity)):
-            self._capacity = bucket([host])
+            self._capacity = bucket([host], fine=True)
         result = self.potential.predict_hosts([host], self._capacity)[0]
         self.results = {
             "energy": result.energy,
