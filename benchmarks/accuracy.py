@@ -1,5 +1,6 @@
-"""How accurate a recipe becomes: fit it, test it, keep the learning curve.
+"""How accurate a recipe becomes: fit it, test it, keep the learning curve. A run that was cut short goes on.
 
+python -m benchmarks.accuracy train/recipes/rmd17_50.yaml
 python -m benchmarks.accuracy train/recipes/3bpa.yaml --test 300K=../shared/data/3bpa/proxytest_300K.extxyz.gz training.epochs=80
 """
 
@@ -11,6 +12,7 @@ from benchmarks.common import write
 from eqpot.core.config import build, load_yaml, override
 from eqpot.data import read
 from eqpot.training import FitConfig, evaluate, fit
+from eqpot.training.setup import load_data
 from eqpot.uncertainty import summarise
 
 
@@ -28,7 +30,7 @@ def main() -> None:
     parser.add_argument("recipe")
     parser.add_argument("changes", nargs="*", help="section.key=value")
     parser.add_argument("--test", action="append", default=[], metavar="NAME=PATH")
-    parser.add_argument("--folder", required=True, help="folder of the run")
+    parser.add_argument("--folder", help="folder of the run; by default runs/<name>")
     options = parser.parse_args()
     config = build(FitConfig, override(load_yaml(options.recipe), options.changes))
     curve: list[dict] = []
@@ -36,12 +38,16 @@ def main() -> None:
     def on_epoch(report) -> None:
         valid = {f"{name}_mae": row["mae"] for name, row in report.valid.items() if isinstance(row, dict)}
         curve.append({"epoch": report.epoch, "seconds": round(report.seconds, 1), "loss": report.loss, **valid})
-        print(curve[-1], flush=True)
+        if len(curve) % 10 == 1:
+            print(curve[-1], flush=True)
 
-    potential = fit(config, folder=options.folder, overwrite=True, on_epoch=on_epoch)
+    potential = fit(config, folder=options.folder or f"runs/{config.name}", on_epoch=on_epoch)
+    held_out = load_data(config)[2]
+    sets = {"test": held_out} if held_out is not None else {}
+    sets |= {name: read(path) for name, path in (item.split("=", 1) for item in options.test)}
     tests = {}
-    for name, path in (item.split("=", 1) for item in options.test):
-        tests[name] = errors(evaluate(potential, read(path)))
+    for name, frames in sets.items():
+        tests[name] = errors(evaluate(potential, frames))
         for label in ("energy", "forces", "stress"):
             if label in tests[name]:
                 print(f"{name:12s} {label:7s} MAE {tests[name][label]['mae']:.5f}  RMSE {tests[name][label]['rmse']:.5f}")

@@ -49,8 +49,9 @@ def make_spec():
     """A specification; keywords change the small configuration (`tiny=True`: the tiny one)."""
 
     def make(elements=("H", "C", "O"), tiny=False, **changes):
-        shift = tuple(np.round(np.linspace(0.3, -0.2, len(elements)), 3).tolist())
-        return ModelSpec(EquivariantConfig(**{**(TINY if tiny else SMALL), **changes}), tuple(elements), Normalization(6.0, 1.0, shift))
+        config = EquivariantConfig(**{**(TINY if tiny else SMALL), **changes})
+        shift = tuple(np.round(np.linspace(0.3, -0.2, len(elements) * config.n_heads), 3).tolist())
+        return ModelSpec(config, tuple(elements), Normalization(6.0, 1.0, shift))
 
     return make
 
@@ -68,7 +69,7 @@ def make_potential(make_spec):
     def make(members=2, dtype="float32", **changes):
         spec = make_spec(**changes)
         params = jax.tree.map(lambda *leaves: np.stack(leaves), *[drawn(spec, seed) for seed in range(members)])
-        references = tuple((-10.0 * (1 + np.arange(len(spec.elements)))).tolist())
+        references = tuple((-10.0 * (1 + np.arange(len(spec.elements) * spec.config.n_heads))).tolist())
         return Potential(spec, params, references, {"note": "test"}).astype(dtype)
 
     return make

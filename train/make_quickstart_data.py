@@ -49,7 +49,7 @@ def label(structures: list[Structure], group: str, multiplicity: int) -> list[Fr
         if isinstance(result, Failure):
             raise SystemExit(f"{group}: {result.reason}\n{result.log}")
         found = vars(result.labels)
-        digits = {"energy": 7, "forces": 6, "charges": 5, "dipole": 5, "total_charge": 0}
+        digits = {"energy": 7, "forces": 6, "charges": 5, "dipole": 5}
         labels = Labels(**{name: np.round(found[name], n) for name, n in digits.items()})
         frames.append(result.replace(labels=labels, group=group))
     return frames

@@ -12,13 +12,17 @@ from ase.build import molecule
 
 from benchmarks.speed.clocks import in_fresh_process, seconds_of, take_turns
 from benchmarks.speed.structures import silicon
-from eqpot.graph import Frame, Labels, Structure
+from eqpot.graph import Frame, Labels, Structure, collate
 from eqpot.models import EquivariantConfig
 from eqpot.potential import ModelSpec, place_members, predict_members
-from eqpot.training.batches import Batches, make_samples
-from eqpot.training.config import LossConfig, OptimizerConfig
+from eqpot.training.batches import Batches
+from eqpot.training.config import FitConfig
+from eqpot.training.parallel import MEMBERS as MEMBER_AXIS
+from eqpot.training.parallel import REPLICATED, make_layout
+from eqpot.training.samples import make_samples
+from eqpot.training.schedule import knobs
 from eqpot.training.setup import normalization
-from eqpot.training.step import init_state, place, train_step
+from eqpot.training.step import init_state, train_step
 
 CASES = {
     "ethanol, batch 8, 32x0e+32x1o, l_max 2": (molecule("CH3CH2OH"), 8, {"hidden": "32x0e + 32x1o", "l_max": 2, "radial_hidden": (32, 32)}),
@@ -48,20 +52,24 @@ def functions(case: str, numbers: tuple[int, ...]) -> dict[str, dict]:
     calls: dict[str, dict] = {"energy+forces": {}, "training step": {}}
     predict = jax.jit(partial(predict_members, spec))
     for members in numbers:
-        _, graph, targets = next(Batches(samples, batch, np.ones((members, batch))).epoch(0, 0))
-        params, placed = place_members(spec.init_members(list(range(members))), graph)
+        params, placed = place_members(spec.init_members(list(range(members))), collate([s.host for s in samples]))
         calls["energy+forces"][members] = partial(predict, params, placed)
-        calls["training step"][members] = trainer(spec, params, graph, targets)
+        calls["training step"][members] = trainer(spec, samples, members)
     return calls
 
 
-def trainer(spec, params, graph, targets):
+def trainer(spec: ModelSpec, samples: list, members: int):
     """A function that takes one training step and keeps the state."""
-    optimizer = OptimizerConfig()
-    state = [place(init_state(jax.tree.map(np.array, params), optimizer, 1000))]  # of its own: a step gives its memory away
+    config = FitConfig()
+    layout = make_layout(members, len(samples))
+    _, graph, targets = next(Batches(samples, len(samples), np.ones((members, len(samples))), shards=layout.shards).epoch(0, 0))
+    placed = layout.place_batch(graph, targets)
+    params = spec.init_members(list(range(members)))
+    state = [layout.place(init_state(params, spec, config.loss, config.optimizer, False), MEMBER_AXIS)]
+    settings = layout.place(knobs(config, 1.0, 1, 10, None, 1.0), REPLICATED)
 
     def step():
-        state[0], info = train_step(spec, LossConfig(), optimizer, 1000, False, state[0], graph, targets)
+        state[0], info = train_step(spec, config.loss, config.optimizer, layout, False, state[0], *placed, settings)
         return info
 
     return step

@@ -28,7 +28,8 @@ def evaluate(
     model = Potential.load(potential)
     evaluation = compare(model, read(data, index=as_slice(index)))
     groups = evaluation.by_group()
-    scores = summarise(*evaluation.force_uncertainty()) if model.n_members > 1 and evaluation.forces else None
+    errors, sigmas = evaluation.force_uncertainty()
+    scores = summarise(errors, sigmas) if (sigmas > 0).any() else None
     if target:
         write_run_report(target, f"{potential.name} on {', '.join(data)}", model, None, {"data": evaluation})
     if as_json:

@@ -14,20 +14,27 @@ def fit(
     config: Annotated[Path, typer.Argument(help="YAML file; every key is explained in docs/configuration.md.", show_default=False)],
     assignments: Annotated[list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Changes, such as training.epochs=50.")] = None,
     folder: Annotated[Path | None, typer.Option(help="Folder of the run; by default runs/<name>.", show_default=False)] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Continue the run in the folder from its newest checkpoint.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Start anew; an earlier run is moved to previous/.")] = False,
+    distributed: Annotated[bool, typer.Option("--distributed", help="This is one of several processes that train together.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
     """Train a potential (or an ensemble of them) on labelled structures.
 
-    Writes *potential.safetensors*, *report.html*, *log.jsonl* and checkpoints into the folder of the run.
+    Writes *potential.safetensors*, *report.html*, *log.jsonl* and checkpoints into the folder of the run. The same command continues a run that was
+    cut short, even by a crash, and ends with the very numbers of an uninterrupted one.
     """
     from eqpot.core.config import build, load_yaml, override
     from eqpot.training import FitConfig
+    from eqpot.training.parallel import is_first, join_processes
+
+    if distributed:
+        join_processes()
 
     settings = build(FitConfig, override(load_yaml(config), assignments or []), where=str(config))
     home = folder or Path("runs") / settings.name
-    potential = run_fit(settings, home, resume=resume, overwrite=overwrite)
+    potential = run_fit(settings, home, overwrite=overwrite)
+    if not is_first():
+        return
     evaluations = evaluate_held_out(potential, settings)
     report = write_run_report(home / "report.html", settings.name, potential, read_history(home), evaluations)
     if as_json:
@@ -40,7 +47,7 @@ def fit(
     console.print(f"\nnext:  eqpot evaluate {made} DATA\n       eqpot md {made} STRUCTURE --temperature 300")
 
 
-def run_fit(settings: Any, home: Path, *, resume: bool = False, overwrite: bool = False) -> Any:
+def run_fit(settings: Any, home: Path, *, overwrite: bool = False) -> Any:
     """`eqpot.fit` with a progress bar."""
     from eqpot.training import fit as train
 
@@ -54,7 +61,7 @@ def run_fit(settings: Any, home: Path, *, resume: bool = False, overwrite: bool 
         def on_epoch(report: Any) -> None:
             progress.update(task, description="training", completed=report.epoch, errors=_errors(report.valid))
 
-        return train(settings, folder=home, resume=resume, overwrite=overwrite, on_start=on_start, on_epoch=on_epoch)
+        return train(settings, folder=home, overwrite=overwrite, on_start=on_start, on_epoch=on_epoch)
 
 
 def evaluate_held_out(potential: Any, settings: Any) -> dict[str, Any]:
@@ -76,7 +83,8 @@ def read_history(home: Path) -> list[dict[str, Any]]:
 
 def _problem(problem: Any, batches: Any) -> Any:
     spec = problem.spec
-    shapes = ", ".join(f"{c.graphs}×{c.atoms // c.graphs} atoms, {c.slots} slots" for _, c in batches.classes)
+    shapes = "; ".join(f"{c.graphs} structures, {c.atoms} atoms, {c.slots} slots" for _, c in batches.classes)
+    shapes += f" in each of {batches.shards} shards" if batches.shards > 1 else ""
     atoms, slots = batches.padding
     rows = [
         ("frames", f"{len(problem.train)} to train, {len(problem.valid)} to validate"),

@@ -6,22 +6,36 @@ from typing import Annotated, Any
 import typer
 from rich.markup import escape
 
-from eqpot.cli.console import columns, console, facts, print_json
+from eqpot.cli.console import columns, console, facts, new_file, print_json
+from eqpot.core.errors import EqpotError
 from eqpot.core.units import EV_PER_A3_TO_GPA
+
+MAX_ROWS = 20
+"""Suspicious frames listed on the terminal; --json and --write-suspicious give all."""
 
 
 def inspect(
     target: Annotated[list[str], typer.Argument(help="Data files, or one potential file (.safetensors).", show_default=False)],
+    potential: Annotated[
+        Path | None, typer.Option(help="Judge the labels of the data with this potential (.safetensors).", show_default=False)
+    ] = None,
+    write_suspicious: Annotated[
+        Path | None, typer.Option(help="Write the suspicious frames with the reasons to this extended XYZ file.", show_default=False)
+    ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing file of suspicious frames.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False,
 ) -> None:
     """Show what a data set or a potential contains: counts, elements, distances, forces, labels, and suspicious entries.
 
-    Ends with exit code 1 when a data set has entries that `eqpot fit` would refuse.
+    Ends with exit code 1 when a data set has entries that `eqpot fit` would refuse; suspicious frames are warnings.
     """
-    if len(target) == 1 and Path(target[0]).suffix == ".safetensors":
-        _inspect_potential(Path(target[0]), as_json)
+    if len(target) > 1 or Path(target[0]).suffix != ".safetensors":
+        written = new_file(write_suspicious, overwrite) if write_suspicious else None
+        _inspect_data(target, potential, written, as_json)
+    elif potential or write_suspicious:
+        raise EqpotError(f"{target[0]} is a potential: --potential and --write-suspicious are for data; give the data files first")
     else:
-        _inspect_data(target, as_json)
+        _inspect_potential(Path(target[0]), as_json)
 
 
 def _inspect_potential(path: Path, as_json: bool) -> None:
@@ -61,17 +75,45 @@ def _inspect_potential(path: Path, as_json: bool) -> None:
         console.print(columns("\nValidation errors", ["", "MAE", "RMSE", "unit"], rows))
 
 
-def _inspect_data(paths: list[str], as_json: bool) -> None:
+def _inspect_data(paths: list[str], potential: Path | None, suspicious: Path | None, as_json: bool) -> None:
     from eqpot.data import inspect as look
     from eqpot.data import read
+    from eqpot.data.hygiene import write_suspects
 
-    inspection = look(read(paths))
+    dataset = read(paths)
+    inspection = look(dataset, _opinion(potential, dataset) if potential else None)
+    if suspicious:
+        write_suspects(suspicious, dataset.frames, inspection.hygiene.suspects, overwrite=True)
     if as_json:
         print_json(inspection.as_dict())
     else:
         _print_inspection(", ".join(paths), inspection)
+        _print_suspects(inspection.hygiene, f"{potential}" if potential else "the best pair potential of the set; --potential judges finer")
+        if suspicious:
+            console.print(f"\nsuspicious frames  {suspicious}")
     if any(f.severity == "error" for f in inspection.findings):
         raise typer.Exit(1)
+
+
+def _opinion(path: Path, dataset: Any) -> Any:
+    from eqpot.potential import Potential
+    from eqpot.training.hygiene import opinion_of
+
+    return opinion_of(Potential.load(path), dataset)
+
+
+def _print_suspects(hygiene: Any, judge: str) -> None:
+    """A row per suspicious frame: where it comes from, how far it stands out, and why."""
+    for step in hygiene.steps:
+        console.print(f"\n[yellow]warning[/] {escape(step.text)} [dim](source-step)[/]")
+    if not hygiene.suspects:
+        console.print(f"\n[dim]no frame stands out; labels judged by {escape(judge)}[/]")
+        return
+    rows = [(f"{s.score:8.1f}  {Path(s.origin).name}", "\n".join(r.text for r in s.reasons)) for s in hygiene.suspects[:MAX_ROWS]]
+    count = len(hygiene.suspects)
+    title = f"{count} suspicious {'frame' if count == 1 else 'frames'}{f', the first {MAX_ROWS}' if count > MAX_ROWS else ''}"
+    console.print(f"\n[yellow]warning[/] {title} [dim](score in robust standard deviations; judged by {escape(judge)})[/]")
+    console.print(facts("", rows))
 
 
 def _print_inspection(title: str, inspection: Any) -> None:
@@ -83,7 +125,7 @@ def _print_inspection(title: str, inspection: Any) -> None:
         ("periodicity", _counts(inspection.periodicity)),
         ("groups", _counts(inspection.groups)),
         ("labels", ", ".join(f"{name} {n}/{stats.n_frames}" for name, n in inspection.label_counts.items() if n) or "none"),
-        ("duplicates", inspection.n_duplicates),
+        ("duplicates", f"{inspection.n_duplicates}, and {len(inspection.hygiene.near_duplicates)} nearly the same as an earlier frame"),
         (
             "reference energies [eV]",
             ", ".join(f"{e} {v:.4f}" for e, v in inspection.reference.values.items()) + f" ({inspection.reference.source})",
@@ -105,7 +147,7 @@ def _print_inspection(title: str, inspection: Any) -> None:
     if stats.shortest:
         console.print(facts("\nShortest distances [Å]", [(pair, f"{d:.3f}") for pair, d in stats.shortest.items()]))
     if not inspection.findings:
-        console.print("\nnothing suspicious was found")
+        console.print("\nnothing suspicious about the set as a whole")
     for finding in inspection.findings:
         colour = "red" if finding.severity == "error" else "yellow"
         console.print(f"\n[{colour}]{finding.severity}[/] {escape(finding.message)} [dim]({finding.code})[/]")

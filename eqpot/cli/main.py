@@ -20,7 +20,9 @@ from eqpot.cli.config import config
 from eqpot.cli.evaluate import evaluate
 from eqpot.cli.fit import fit
 from eqpot.cli.inspect import inspect
+from eqpot.cli.learning_curve import learning_curve
 from eqpot.cli.md import md
+from eqpot.cli.prepare import prepare
 from eqpot.core.cache import use_compilation_cache
 from eqpot.core.errors import EqpotError
 
@@ -56,7 +58,7 @@ def _fail(message: str, code: int) -> NoReturn:
     sys.exit(code)
 
 
-for verb in (inspect, fit, evaluate, md, config):
+for verb in (inspect, prepare, fit, learning_curve, evaluate, md, config):
     app.command()(guarded(verb))
 
 

@@ -53,6 +53,9 @@ def md(
     seed: Annotated[int, typer.Option(help="Of velocities and random forces; the same seed gives the same run.")] = 0,
     precision: Annotated[Precision, typer.Option(help="mixed: network in float32, motion in float64; or all in one.")] = Precision.mixed,
     index: Annotated[int, typer.Option(help="Which frame of the structure file; -1 is the last.")] = 0,
+    allow_direct_forces: Annotated[
+        bool, typer.Option("--allow-direct-forces", help="Run a potential whose forces do not conserve its energy.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON.")] = False,
 ) -> None:
     """Run molecular dynamics, with the uncertainty of every force in the trajectory.
@@ -66,6 +69,7 @@ def md(
     how, draw = _ensemble(ensemble, temperature, timestep, moving=bool(atoms.get_velocities().any()))
     n_steps = _steps(steps, time_ps, timestep)
     options: dict[str, Any] = {"seed": seed, "every": every, "temperature_K": draw, "precision": precision.value}
+    options["allow_direct_forces"] = allow_direct_forces
     with md_progress(n_steps) as progress:
         run = simulate(model, atoms, how, n_steps, trajectory=output, overwrite=overwrite, progress=progress, **options)
     summary = _summary(run, timestep)

@@ -19,8 +19,8 @@ def write_run_report(
     from eqpot.uncertainty import summarise
 
     scores = None
-    if potential.n_members > 1 and evaluations:
-        errors, sigmas = list(evaluations.values())[-1].force_uncertainty()
-        scores = summarise(errors, sigmas) if len(errors) else None
+    if evaluations:
+        errors, sigmas = evaluations.get("test", list(evaluations.values())[-1]).force_uncertainty()
+        scores = summarise(errors, sigmas) if (sigmas > 0).any() else None
     parts = {"history": history, "evaluations": evaluations, "scores": scores, "dynamics": dynamics, "target_K": target_K}
     return write_report(path, title=title, potential=potential, **parts)

@@ -14,6 +14,7 @@ The contract of this room:
   absurd forces and energies), each finding with a code by which the user can allow it.
 - **Datasets** are immutable; their `content_hash` depends on structures and labels alone.
 - **Reference energies** come from the user, isolated atoms or least squares, and say when the data do not fix them.
+- **Sets larger than memory** are written once to a `Store` and read frame by frame.
 - **Out**: extended XYZ that reads back bit for bit; files appear whole or not at all, and replace others only when told.
 
 The room knows no model and does not use JAX; ASE and vesin are imported where they are needed.
@@ -26,27 +27,39 @@ from eqpot.data.inspection import Inspection, inspect
 from eqpot.data.io import FORMATS, read, write
 from eqpot.data.keys import KNOWN, LabelKeys, Units
 from eqpot.data.plausibility import Finding, check, require_sane
+from eqpot.data.prepare import StoreWriter, prepare_store
 from eqpot.data.reference import ReferenceEnergies, reference_energies, subtract
 from eqpot.data.statistics import Statistics, statistics
+from eqpot.data.store import Frames, Store, is_store, isolated_atoms, key_numbers, shared_structures
+from eqpot.data.stream import FrameStream
 
 __all__ = [
     "FORMATS",
     "KNOWN",
     "Dataset",
     "Finding",
+    "FrameStream",
+    "Frames",
     "Inspection",
     "LabelKeys",
     "ReferenceEnergies",
     "Statistics",
+    "Store",
+    "StoreWriter",
     "Units",
     "check",
     "format_frame",
     "inspect",
     "is_isolated_atom",
+    "is_store",
+    "isolated_atoms",
+    "key_numbers",
+    "prepare_store",
     "read",
     "read_extxyz",
     "reference_energies",
     "require_sane",
+    "shared_structures",
     "statistics",
     "subtract",
     "write",

@@ -23,11 +23,11 @@ def from_atoms(atoms: Iterable[Any], keys: LabelKeys | None, units: Units | None
 
 def _raw(atoms: Any, origin: str) -> RawFrame:
     try:
-        structure = Structure.from_atoms(atoms)
+        structure = Structure.from_atoms(atoms, charge=0.0)  # under which key the charge stands is for `to_frames` to say
     except StructureError as error:
         raise DataError(f"{origin}: {error}") from None
     if isinstance(atoms, Structure):
-        return RawFrame(structure, {}, {}, origin)
+        return RawFrame(structure, {"total_charge": structure.charge} if structure.charge else {}, {}, origin)
     info = {k: v for k, v in atoms.info.items() if isinstance(k, str)}
     arrays = {k: v for k, v in atoms.arrays.items() if k not in _GEOMETRY}
     for name, value in _results(atoms, origin).items():

@@ -96,24 +96,20 @@ class Dataset:
 
     @cached_property
     def content_hash(self) -> str:
-        """SHA-256 over numbers, positions, cells, periodicity and labels, in order; independent of any file."""
+        """SHA-256 over numbers, positions, cells, periodicity, charges, labels and their heads, in order; independent of any file."""
         digest = hashlib.sha256()
         for frame in self.frames:
-            for name in ("numbers", "positions", "cell", "pbc"):
-                digest.update(getattr(frame.structure, name).tobytes())
-            for name in frame.labels.known:
-                digest.update(name.encode() + np.asarray(getattr(frame.labels, name), np.float64).tobytes())
-            digest.update(f"end of {len(frame)} atoms".encode())
+            update_hash(digest, frame)
         return digest.hexdigest()
 
     @cached_property
     def structure_keys(self) -> tuple[bytes, ...]:
-        """One digest per structure; equal for equal numbers, order, periodicity, and geometry to 1e-6 Å."""
-        return tuple(_structure_key(f.structure) for f in self.frames)
+        """One digest per structure; equal for equal numbers, order, periodicity, total charge, and geometry to 1e-6 Å."""
+        return tuple(structure_key(f.structure) for f in self.frames)
 
     def label_counts(self) -> dict[str, int]:
         """For each kind of label, how many frames have it."""
-        names = ("energy", "forces", "stress", "charges", "dipole", "total_charge")
+        names = ("energy", "forces", "stress", "charges", "dipole")
         return {name: sum(getattr(f.labels, name) is not None for f in self.frames) for name in names}
 
     @cached_property
@@ -160,7 +156,22 @@ class Dataset:
         raise DataError(f"split: found size {size!r}, expected a whole number ≥ 1 or a fraction between 0 and 1")
 
 
-def _structure_key(structure: Structure) -> bytes:
+def update_hash(digest: Any, frame: Frame) -> None:
+    """Add a frame to the digest of a content hash."""
+    for name in ("numbers", "positions", "cell", "pbc"):
+        digest.update(getattr(frame.structure, name).tobytes())
+    for name in frame.labels.known:
+        digest.update(name.encode() + np.asarray(getattr(frame.labels, name), np.float64).tobytes())
+    if frame.structure.charge:
+        digest.update(b"total_charge" + np.float64(frame.structure.charge).tobytes())
+    if frame.head:
+        digest.update(b"head" + frame.head.encode())
+    digest.update(f"end of {len(frame)} atoms".encode())
+
+
+def structure_key(structure: Structure) -> bytes:
+    """A digest that is equal for equal numbers, order, periodicity, total charge, and geometry to 1e-6 Å."""
     cell = structure.cell * structure.pbc[:, None]
     geometry = np.round(np.concatenate([structure.positions, cell]), 6) + 0.0  # + 0.0 makes −0 into 0
-    return hashlib.sha256(structure.numbers.tobytes() + structure.pbc.tobytes() + geometry.tobytes()).digest()
+    charge = np.float64(structure.charge).tobytes() if structure.charge else b""
+    return hashlib.sha256(structure.numbers.tobytes() + structure.pbc.tobytes() + geometry.tobytes() + charge).digest()

@@ -6,6 +6,7 @@ expected; nothing is skipped. Blank lines between frames, a byte-order mark, CRL
 trailing spaces are accepted. Memory is only taken for what the file really holds.
 """
 
+import contextlib
 import gzip
 import io
 import lzma
@@ -51,18 +52,50 @@ def read_extxyz(path: str | Path, *, max_bytes: int = MAX_BYTES, salvage: bool =
     """
     frames: list[RawFrame] = []
     try:
-        with _open(Path(path)) as stream:
-            for frame in _frames(_Lines(stream, str(path), max_bytes)):
-                frames.append(frame)  # one by one: what is read before a cut is kept
+        for frame in iterate_extxyz(path, max_bytes=max_bytes):
+            frames.append(frame)  # one by one: what is read before a cut is kept
     except _Cut as cut:
         if not salvage or not frames:
             raise DataError(str(cut)) from None
         warnings.warn(f"salvage kept {len(frames)} whole frames; {cut}", stacklevel=2)
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read: {error.strerror or error}") from None
     if not frames:
         raise DataError(f"{path}: found no frames, expected at least one; the file is empty")
     return frames
+
+
+def iterate_extxyz(path: str | Path, *, max_bytes: int = MAX_BYTES) -> Iterator[RawFrame]:
+    """The frames of a file one by one, each as it stands there; see `read_extxyz`."""
+    with _lines(path, max_bytes) as lines:
+        while (text := _skip_blank(lines)) is not None:
+            yield _frame(lines, _count(lines, text))
+            lines.frame += 1
+
+
+def scan_extxyz(path: str | Path, *, max_bytes: int = MAX_BYTES) -> tuple[int, set[str]]:
+    """Number of frames of a file and the names of all its values, by a pass over counts and comment lines; the atoms are not looked at.
+
+    Raises:
+        DataError: for a count or comment line that is not extended XYZ.
+    """
+    names: set[str] = set()
+    with _lines(path, max_bytes) as lines:
+        while (text := _skip_blank(lines)) is not None:
+            count, header = _count(lines, text), _header(lines)
+            names |= header.info.keys() | {c.name for c in header.columns}
+            for _ in range(count):
+                lines.next()
+            lines.frame += 1
+        return lines.frame, names - {"pos", "species", "Z"}
+
+
+@contextlib.contextmanager
+def _lines(path: str | Path, max_bytes: int) -> Iterator["_Lines"]:
+    """The lines of a file; what the system refuses is told with its name."""
+    try:
+        with _open(Path(path)) as stream:
+            yield _Lines(stream, str(path), max_bytes)
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read: {error.strerror or error}") from None
 
 
 def _open(path: Path) -> io.BufferedReader:
@@ -113,12 +146,6 @@ class _Lines:
         return decoded
 
 
-def _frames(lines: _Lines) -> Iterator[RawFrame]:
-    while (text := _skip_blank(lines)) is not None:
-        yield _frame(lines, _count(lines, text))
-        lines.frame += 1
-
-
 def _skip_blank(lines: _Lines) -> str | None:
     while text := lines.next():
         if text.strip():
@@ -136,15 +163,19 @@ def _count(lines: _Lines, text: str) -> int:
     return count
 
 
-def _frame(lines: _Lines, count: int) -> RawFrame:
+def _header(lines: _Lines) -> Header:
     comment = lines.next()
     if not comment:
         raise lines.error(f"found the end of the file at byte {lines.byte}, expected a comment line; the file is cut", _Cut)
     comment = lines.decode(comment)
     try:
-        header = parse_header(comment)
+        return parse_header(comment)
     except DataError as error:
         raise (lines.error(f"{error}", DataError if comment.endswith("\n") else _Cut)) from None
+
+
+def _frame(lines: _Lines, count: int) -> RawFrame:
+    header = _header(lines)
     rows, text = _rows(lines, count, header)
     arrays = {c.name: _column(lines, rows, c, "_" in text) for c in header.columns}
     numbers = _numbers(lines, arrays, len(rows))

@@ -1,7 +1,7 @@
 """Writer of extended XYZ: what it writes, `read` returns bit for bit.
 
 Keys are ASE's own (`energy`, `forces`, `stress` as 9 numbers, `charges`, `dipole`) with `config_type` for the
-group; units eV, Å, e. A file appears whole or not at all.
+group, `total_charge` where it is not zero, and `head` for the level of theory; units eV, Å, e. A file appears whole or not at all.
 """
 
 import contextlib
@@ -100,9 +100,10 @@ def _pairs(frame: Frame) -> dict[str, Any]:
         "energy": labels.energy,
         "stress": None if labels.stress is None else np.ravel(labels.stress),
         "dipole": labels.dipole,
-        "total_charge": labels.total_charge,
+        "total_charge": frame.structure.charge or None,
         "config_type": frame.group if frame.group != "default" else None,
         "config_weight": frame.weight if frame.weight != 1.0 else None,
+        "head": frame.head or None,
         "pbc": " ".join("T" if p else "F" for p in frame.structure.pbc),
     }
 

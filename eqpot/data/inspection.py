@@ -9,12 +9,15 @@ import numpy as np
 from eqpot.core.elements import symbol
 from eqpot.core.errors import DataError
 from eqpot.data.dataset import Dataset
+from eqpot.data.hygiene import Examination, Opinion, examine_labels
 from eqpot.data.plausibility import Finding, check
 from eqpot.data.reference import ReferenceEnergies, reference_energies
 from eqpot.data.statistics import Statistics, statistics
 
 MAX_FORMULAS = 10
 """Formulas listed, most frequent first."""
+OF_FRAMES = {"energy-outlier": "energy", "conflicting-labels": "conflicting-labels"}
+"""Warnings that are left out when the examination names the frame for the same reason: code of the finding, beginning of the code of the fault."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +35,8 @@ class Inspection:
         n_duplicates: frames whose structure occurred before.
         reference: E0 per element.
         statistics: sizes, energies, forces, stress, distances.
-        findings: suspicious entries, errors first.
+        findings: what is suspicious about the set, errors first.
+        hygiene: which frames are suspicious, and why.
     """
 
     content_hash: str
@@ -46,15 +50,28 @@ class Inspection:
     reference: ReferenceEnergies
     statistics: Statistics
     findings: tuple[Finding, ...]
+    hygiene: Examination
 
     def as_dict(self) -> dict[str, Any]:
         """Plain dicts, lists, strings and numbers."""
-        return {**asdict(self), "findings": [asdict(f) for f in self.findings]}
+        return {
+            **vars(self),
+            "reference": asdict(self.reference),
+            "statistics": asdict(self.statistics),
+            "findings": [asdict(f) for f in self.findings],
+            "hygiene": self.hygiene.as_dict(),
+        }
 
 
-def inspect(dataset: Dataset) -> Inspection:
-    """Describe and check a dataset; nothing here raises for suspicious data, it is reported."""
-    findings = list(check(dataset))
+def inspect(dataset: Dataset, opinion: Opinion | None = None) -> Inspection:
+    """Describe and check a dataset; nothing here raises for suspicious data, it is reported.
+
+    Args:
+        dataset: any frames.
+        opinion: what a model says about their labels; by default the best pair potential of the set.
+    """
+    hygiene = examine_labels(dataset, opinion)
+    findings = [f for f in check(dataset) if not _named(f, hygiene)]
     try:
         reference = reference_energies(dataset)
     except DataError as error:
@@ -74,4 +91,13 @@ def inspect(dataset: Dataset) -> Inspection:
         reference=reference,
         statistics=statistics(dataset, reference),
         findings=tuple(findings),
+        hygiene=hygiene,
     )
+
+
+def _named(finding: Finding, hygiene: Examination) -> bool:
+    """Whether a warning about a frame is told by the examination too."""
+    code = OF_FRAMES.get(finding.code)
+    if finding.severity == "error" or code is None:
+        return False
+    return any(reason.code.startswith(code) for s in hygiene.suspects if s.frame == finding.frame for reason in s.reasons)

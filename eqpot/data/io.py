@@ -50,7 +50,7 @@ def read(
         StructureError: a structure without meaning, naming file and frame.
     """
     frames: list[Frame] = []
-    for file in _files(path):
+    for file in find_files(path):
         if file.suffix == ".db":
             frames += _read_db(file, keys, units)
         else:
@@ -72,11 +72,12 @@ def write(path: str | Path, dataset: Iterable[Frame], *, overwrite: bool = False
     write_extxyz(path, tuple(dataset), overwrite=overwrite)
 
 
-def _files(path: str | Path | Sequence[str | Path]) -> list[Path]:
+def find_files(path: str | Path | Sequence[str | Path]) -> list[Path]:
+    """The files that a name, a pattern or several of them stand for, each there and of a known format; see `read`."""
     if not isinstance(path, (str, Path)):
         if not path:
             raise DataError("found an empty list of files, expected at least one")
-        return [file for entry in path for file in _files(entry)]
+        return [file for entry in path for file in find_files(entry)]
     file = Path(path).expanduser()
     if glob.has_magic(str(file)) and not os.path.exists(file):
         matches = [Path(p) for p in sorted(glob.glob(str(file), recursive=True))]

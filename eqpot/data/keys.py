@@ -10,6 +10,7 @@ from typing import Final
 
 from eqpot.core.errors import DataError, did_you_mean
 from eqpot.core.units import ENERGY_UNITS, LENGTH_UNITS, PRESSURE_UNITS
+from eqpot.graph.structure import CHARGE_KEYS
 
 KNOWN: Final = {
     "energy": ("energy", "REF_energy", "ref_energy", "dft_energy", "DFT_energy", "free_energy"),
@@ -18,11 +19,14 @@ KNOWN: Final = {
     "virial": ("virial", "REF_virial", "ref_virial", "dft_virial", "DFT_virial", "virials"),
     "charges": ("charges", "REF_charges", "ref_charges"),
     "dipole": ("dipole", "REF_dipole", "ref_dipole"),
-    "total_charge": ("total_charge", "charge"),
+    "total_charge": CHARGE_KEYS,
     "group": ("config_type", "group"),
     "weight": ("config_weight",),
+    "head": ("head",),
 }
 """Names tried for each label when none is given, first match wins; all names of one label that occur together must agree."""
+INPUTS: Final = ("total_charge", "group")
+"""What belongs to a structure, or only names it, and is read also when labels are not wanted."""
 
 _STEMS: Final = {"energy": "energy", "forces": "force", "stress": "stress", "virial": "virial"}
 _NOT_LABELS: Final = ("std", "var", "uncert", "sigma", "weight", "mask", "error")
@@ -39,9 +43,10 @@ class LabelKeys:
         virial: −volume·stress, 9 or 6 numbers in the same order; converted to stress.
         charges: partial charge per atom [e].
         dipole: 3 numbers per frame [e·length].
-        total_charge: charge of the frame [e].
+        total_charge: total charge of the structure [e].
         group: name of the kind of frame.
         weight: relative weight of the frame in the loss.
+        head: name of the level of theory of the labels.
     """
 
     energy: str | None = None
@@ -53,11 +58,12 @@ class LabelKeys:
     total_charge: str | None = None
     group: str | None = None
     weight: str | None = None
+    head: str | None = None
 
     @classmethod
     def none(cls) -> "LabelKeys":
         """Read structures only."""
-        return cls(**{f.name: "" for f in fields(cls) if f.name != "group"})
+        return cls(**{f.name: "" for f in fields(cls) if f.name not in INPUTS})
 
     def resolve(self, present: Iterable[str]) -> dict[str, tuple[str, ...]]:
         """For each label the names to read, the authoritative one first, chosen from the names present in a whole file.

@@ -14,7 +14,7 @@ liquids, crystals, strained, hot, dissociating) pass; codes and limits:
 | length-unit, energy-unit, force-unit, energy-forces, stress-sign | see `unit_checks` | numbers in another unit or sign |
 """
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
 
@@ -132,7 +132,7 @@ def energy_outliers(dataset: Dataset) -> list[Finding]:
     index = [i for i, f in enumerate(dataset) if f.labels.energy is not None and not is_isolated_atom(f)]
     if len(index) < 5:
         return []
-    deviation = _deviation([dataset[i] for i in index])
+    deviation = composition_deviation([dataset[i] for i in index], np.array([energy_of(dataset[i]) / len(dataset[i]) for i in index]))
     spread = 1.4826 * np.median(np.abs(deviation))
     findings: list[Finding] = []
     levels: tuple[tuple[Severity, float, float], ...] = (("error", OUTLIER_ERROR, np.inf), ("warning", OUTLIER_WARNING, OUTLIER_ERROR))
@@ -147,11 +147,10 @@ def energy_outliers(dataset: Dataset) -> list[Finding]:
     return findings
 
 
-def _deviation(frames: list[Frame]) -> np.ndarray:
+def composition_deviation(frames: Sequence[Frame], energy: np.ndarray) -> np.ndarray:
     """Energy per atom [eV] minus a least-absolute-deviation fit on composition (reweighted least squares)."""
     elements = np.unique(np.concatenate([f.structure.numbers for f in frames]))
     design = np.array([[np.mean(f.structure.numbers == z) for z in elements] for f in frames])
-    energy = np.array([energy_of(f) / len(f) for f in frames])
     centre = np.median(energy)
     deviation = energy - centre
     for _ in range(30):

@@ -5,8 +5,8 @@ names. Every reader makes raw frames; `to_frames` alone turns them into frames, 
 and checks mean the same for every format.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import numpy as np
@@ -52,30 +52,41 @@ def to_frames(raws: Sequence[RawFrame], keys: LabelKeys | None, units: Units | N
         StructureError: a structure without meaning, naming source and frame.
     """
     present = set().union(*(raw.info.keys() | raw.arrays.keys() for raw in raws))
+    names = label_names(present, keys, source)
+    return tuple(to_frame(raw, names, units or Units()) for raw in raws)
+
+
+def label_names(present: Iterable[str], keys: LabelKeys | None, source: str) -> dict[str, tuple[str, ...]]:
+    """Under which names a source keeps each label, from all names present in it.
+
+    Raises:
+        DataError: see `LabelKeys.resolve`; with the source in front.
+    """
     try:
-        names = (keys or LabelKeys()).resolve(present)
+        return (keys or LabelKeys()).resolve(present)
     except DataError as error:
         raise DataError(printable(f"{source}: {error}")) from None
-    return tuple(_to_frame(raw, names, units or Units()) for raw in raws)
 
 
-def _to_frame(raw: RawFrame, names: dict[str, tuple[str, ...]], units: Units) -> Frame:
+def to_frame(raw: RawFrame, names: dict[str, tuple[str, ...]], units: Units) -> Frame:
+    """A checked frame in eV and Å; see `to_frames`."""
     try:
         structure = _scaled(raw.structure, units.length_factor)
         values = {label: _value(raw, label, names[label], structure, units) for label in _AGREEMENT}
+        structure = replace(structure, charge=values.pop("total_charge") or 0.0)
         virial = values.pop("virial")
         labels = Labels(**{**values, "stress": _merge_stress(values["stress"], virial, structure)})
         weight = _weight(raw, names["weight"])
     except DataError as error:
         raise DataError(printable(f"{raw.origin}: {error}")) from None
-    group = next((raw.info[n] for n in names["group"] if n in raw.info), "default")
-    return Frame(structure, labels, raw.origin, str(group), weight).check()
+    group, head = (next((raw.info[n] for n in names[key] if n in raw.info), other) for key, other in (("group", "default"), ("head", "")))
+    return Frame(structure, labels, raw.origin, str(group), weight, str(head)).check()
 
 
 def _scaled(structure: Structure, factor: float) -> Structure:
     if factor == 1.0:
         return structure
-    return Structure(structure.numbers, structure.positions * factor, structure.cell * factor, structure.pbc)
+    return replace(structure, positions=structure.positions * factor, cell=structure.cell * factor)
 
 
 def _value(raw: RawFrame, label: str, names: tuple[str, ...], structure: Structure, units: Units) -> Any:

@@ -25,11 +25,12 @@ ROW = 5
 
 @dataclass(frozen=True, eq=False)
 class Host:
-    """A structure made ready for batching: its neighbours, and its species as indices of a list of elements."""
+    """A structure made ready for batching: its neighbours, its species as indices of a list of elements, and the index of its level of theory."""
 
     structure: Structure
     neighbors: Neighbors
     species: np.ndarray
+    head: int = 0
 
     def __len__(self) -> int:
         return len(self.structure)
@@ -58,14 +59,14 @@ def species_index(structure: Structure, elements: Sequence[str]) -> np.ndarray:
     return index
 
 
-def prepare(structure: Structure, elements: Sequence[str], cutoff: float) -> Host:
-    """Check a structure, map its elements and find its neighbours.
+def prepare(structure: Structure, elements: Sequence[str], cutoff: float, head: int = 0) -> Host:
+    """Check a structure, map its elements and find its neighbours; `head` is the index of the level of theory to predict it at.
 
     Raises:
         StructureError: see `Structure.check`, `find_neighbors` and `species_index`.
     """
     structure.check()
-    return Host(structure, species=species_index(structure, elements), neighbors=find_neighbors(structure, cutoff))
+    return Host(structure, species=species_index(structure, elements), neighbors=find_neighbors(structure, cutoff), head=head)
 
 
 def capacity_of(hosts: Sequence[Host], exact: bool = False, slots: int | None = None) -> Capacity:
@@ -115,7 +116,7 @@ def collate(hosts: Sequence[Host], capacity: Capacity | None = None, dtype: str 
     Args:
         hosts: prepared structures, at least one.
         capacity: padded sizes; by default what the batch needs, rounded up.
-        dtype: of positions and cell.
+        dtype: of positions, cell, charge and origin.
     """
     if not hosts:
         raise EqpotError("no structures: expected at least one")
@@ -135,6 +136,9 @@ def collate(hosts: Sequence[Host], capacity: Capacity | None = None, dtype: str 
         atom_mask=np.zeros(N, bool),
         graph_index=np.full(N, G - 1, np.int32),
         graph_mask=np.zeros(G, bool),
+        charge=np.zeros(G, dtype),
+        head=np.zeros(G, np.int32),
+        origin=np.zeros((G, 3), dtype),
         receivers=None if capacity.rows is None else np.full(R, N - 1, np.int32),
     )
     first = row = 0
@@ -146,6 +150,9 @@ def collate(hosts: Sequence[Host], capacity: Capacity | None = None, dtype: str 
         graph.atom_mask[atoms] = True
         graph.graph_index[atoms] = g
         graph.graph_mask[g] = True
+        graph.charge[g], graph.head[g] = host.structure.charge, host.head
+        if not host.structure.pbc.any():
+            graph.origin[g] = host.structure.positions[0] - host.neighbors.positions[0]
         row = _fill_table(graph, host.neighbors, first, row)
         first += len(host)
     return graph

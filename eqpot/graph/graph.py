@@ -56,6 +56,9 @@ class Graph:
         atom_mask: which atoms are real.
         graph_index: structure that each atom belongs to, ascending.
         graph_mask: which structures are real.
+        charge: total charge of each structure [e].
+        head: index of the level of theory that each structure is to be predicted at.
+        origin: where the zero of the positions lies for a structure without periodicity [Å]; zero for others. Energies do not depend on it.
         receivers: atom that each row belongs to, ascending; None when row i is atom i.
     """
 
@@ -68,6 +71,9 @@ class Graph:
     atom_mask: Bool[Either, " N"]
     graph_index: Int[Either, " N"]
     graph_mask: Bool[Either, " G"]
+    charge: Float[Either, " G"]
+    head: Int[Either, " G"]
+    origin: Float[Either, "G 3"]
     receivers: Int[Either, " R"] | None = None
 
     @property

@@ -42,6 +42,8 @@ class Neighbors:
 def complete_cell(cell: np.ndarray, pbc: np.ndarray) -> np.ndarray:
     """The cell with the rows of non-periodic directions replaced by unit vectors normal to the periodic ones."""
     full = np.array(cell, np.float64)
+    if pbc.all():
+        return full
     _, _, normals = np.linalg.svd(np.where(pbc[:, None], full, 0.0))
     full[~pbc] = normals[int(pbc.sum()) :]
     return full

@@ -16,6 +16,8 @@ MAX_COORDINATE = 1e7
 """Largest coordinate accepted [Å]; beyond it float64 differences lose the digits that a force needs."""
 MIN_VOLUME_PER_ATOM = 1e-3
 """Smallest volume per atom accepted in a fully periodic cell [Å³]."""
+CHARGE_KEYS = ("total_charge", "charge")
+"""Where `atoms.info` may hold the total charge; the first is the one that is written."""
 
 
 def _array(name: str, values: Any, dtype: Any, shape: tuple[int | None, ...]) -> np.ndarray:
@@ -25,7 +27,7 @@ def _array(name: str, values: Any, dtype: Any, shape: tuple[int | None, ...]) ->
         array = given.astype(dtype)
     except (TypeError, ValueError) as error:
         raise StructureError(f"{name}: expected numbers ({error})") from None
-    if given.size == 0 and not shape[0]:
+    if given.size == 0 and shape and not shape[0]:
         array = array.reshape([n or 0 for n in shape])  # no atoms: `check` refuses them
     if array.ndim != len(shape) or any(n is not None and n != m for n, m in zip(shape, array.shape, strict=True)):
         raise StructureError(f"{name}: found shape {given.shape}, expected {tuple('atoms' if n is None else n for n in shape)}")
@@ -43,12 +45,14 @@ class Structure:
         positions: Cartesian coordinates [Å], [atoms, 3].
         cell: rows are lattice vectors [Å], [3, 3]; rows of non-periodic directions are ignored.
         pbc: periodicity along each lattice vector, [3]; the only authority on it.
+        charge: total charge [e].
     """
 
     numbers: np.ndarray | Any  # anything that NumPy makes an array of; the record holds read-only copies
     positions: np.ndarray | Any
     cell: np.ndarray | Any = field(default_factory=lambda: np.zeros((3, 3)))
     pbc: np.ndarray | Any = field(default_factory=lambda: np.zeros(3, bool))
+    charge: float | Any = 0.0
 
     def __post_init__(self) -> None:
         numbers = _array("numbers", self.numbers, np.int64, (None,))
@@ -61,6 +65,7 @@ class Structure:
         for name, value in copies.items():
             value.flags.writeable = False
             object.__setattr__(self, name, value)
+        object.__setattr__(self, "charge", float(_array("charge", self.charge, np.float64, ())))
 
     def __len__(self) -> int:
         return len(self.numbers)
@@ -78,19 +83,24 @@ class Structure:
         return float(abs(np.linalg.det(self.cell)))
 
     @classmethod
-    def from_atoms(cls, atoms: Any) -> "Structure":
-        """Copy the geometry of an `ase.Atoms` (or return a Structure as it is)."""
+    def from_atoms(cls, atoms: Any, charge: float | None = None) -> "Structure":
+        """Copy the geometry of an `ase.Atoms` (or return a Structure as it is).
+
+        Its total charge is `charge` [e]; by default that in `atoms.info` under one of `CHARGE_KEYS`, or else zero.
+        """
         if isinstance(atoms, cls):
             return atoms
         if not hasattr(atoms, "get_positions") or not hasattr(atoms, "get_atomic_numbers"):
             raise StructureError(f"expected ase.Atoms or eqpot.Structure, found {type(atoms).__name__}")
-        return cls(atoms.get_atomic_numbers(), atoms.get_positions(), np.asarray(atoms.get_cell()), np.asarray(atoms.get_pbc()))
+        charge = charge_of(atoms) if charge is None else charge
+        return cls(atoms.get_atomic_numbers(), atoms.get_positions(), np.asarray(atoms.get_cell()), np.asarray(atoms.get_pbc()), charge)
 
     def to_atoms(self) -> Any:
         """The structure as a new `ase.Atoms`."""
         from ase import Atoms
 
-        return Atoms(numbers=self.numbers, positions=self.positions, cell=self.cell, pbc=self.pbc)
+        info = {CHARGE_KEYS[0]: self.charge} if self.charge else {}
+        return Atoms(numbers=self.numbers, positions=self.positions, cell=self.cell, pbc=self.pbc, info=info)
 
     def check(self) -> "Structure":
         """Return self, or raise if no energy can be meant by this structure.
@@ -99,7 +109,7 @@ class Structure:
 
         Raises:
             StructureError: no atoms, non-finite or absurd coordinates, an atomic number outside 1–118,
-                a cell that is singular in its periodic directions.
+                a cell that is singular in its periodic directions, a total charge that is not finite.
         """
         if len(self) == 0:
             raise StructureError("no atoms: expected at least one")
@@ -114,6 +124,8 @@ class Structure:
             raise StructureError(
                 f"atom {wrong[0]}: atomic number {self.numbers[wrong[0]]} is no element; expected 1 to {MAX_ATOMIC_NUMBER}"
             )
+        if not np.isfinite(self.charge):
+            raise StructureError(f"charge: found {self.charge}, expected the total charge as a finite number [e]")
         self._check_cell()
         return self
 
@@ -137,6 +149,18 @@ class Structure:
             )
 
 
+def charge_of(atoms: Any) -> float:
+    """The total charge [e] that an `ase.Atoms` has in its `info`, zero when there is none.
+
+    Raises:
+        StructureError: when the keys disagree, or hold no number.
+    """
+    found = {key: float(_array(key, atoms.info[key], np.float64, ())) for key in CHARGE_KEYS if atoms.info.get(key) is not None}
+    if len(set(found.values())) > 1:
+        raise StructureError(f"found {found} in atoms.info, expected one total charge; remove one of them")
+    return next(iter(found.values()), 0.0)
+
+
 @dataclass(frozen=True, eq=False)
 class Labels:
     """What an oracle said about a structure; `None` means that it did not say.
@@ -147,7 +171,6 @@ class Labels:
         stress: (1/V) ∂E/∂ε [eV/Å³], symmetric [3, 3], positive under tension (ASE's sign).
         charges: atomic partial charges [e], [atoms].
         dipole: dipole moment [e·Å], [3].
-        total_charge: charge of the whole system [e].
     """
 
     energy: float | None = None
@@ -155,12 +178,11 @@ class Labels:
     stress: np.ndarray | None = None
     charges: np.ndarray | None = None
     dipole: np.ndarray | None = None
-    total_charge: float | None = None
 
     @property
     def known(self) -> tuple[str, ...]:
         """Names of the labels that are present."""
-        return tuple(n for n in ("energy", "forces", "stress", "charges", "dipole", "total_charge") if getattr(self, n) is not None)
+        return tuple(n for n in ("energy", "forces", "stress", "charges", "dipole") if getattr(self, n) is not None)
 
     def check(self, n_atoms: int) -> "Labels":
         """Return self, or raise if a label has the wrong shape or is not finite.
@@ -168,7 +190,7 @@ class Labels:
         Raises:
             DataError: naming the label, what was found and what was expected.
         """
-        shapes = {"energy": (), "forces": (n_atoms, 3), "stress": (3, 3), "charges": (n_atoms,), "dipole": (3,), "total_charge": ()}
+        shapes = {"energy": (), "forces": (n_atoms, 3), "stress": (3, 3), "charges": (n_atoms,), "dipole": (3,)}
         for name in self.known:
             value = np.asarray(getattr(self, name))
             if value.dtype.kind not in "fiu":
@@ -194,6 +216,7 @@ class Frame:
         origin: for messages, such as 'train.extxyz:frame 12'.
         group: name of the kind of frame (extxyz key `config_type`), for errors by group.
         weight: relative weight in the loss.
+        head: name of the level of theory of the labels (extxyz key `head`); empty for the first that a model knows.
     """
 
     structure: Structure
@@ -201,6 +224,7 @@ class Frame:
     origin: str = ""
     group: str = "default"
     weight: float = 1.0
+    head: str = ""
 
     def __len__(self) -> int:
         return len(self.structure)

@@ -1,5 +1,6 @@
 """Between the compiled segments: makes neighbour tables, reads the status, counts."""
 
+from dataclasses import replace
 from time import perf_counter
 from typing import Any
 
@@ -8,7 +9,6 @@ import numpy as np
 
 from eqpot.core.errors import SimulationError
 from eqpot.core.units import FS
-from eqpot.graph import Structure
 from eqpot.md import segment
 from eqpot.md.ensembles import Ensemble
 from eqpot.md.records import Snapshot
@@ -55,8 +55,7 @@ class Driver:
         self.centre = system.structure.positions.mean(0)
         start = system.structure.positions - self.centre
         self.masses = system.masses
-        old = system.structure
-        self.maker = TableMaker(potential, Structure(old.numbers, start, old.cell, old.pbc), skin, dtype)
+        self.maker = TableMaker(potential, replace(system.structure, positions=start), skin, dtype)
         self.hottest = np.asarray(hottest, dtype)
         self.table = self.maker.make(start.astype(dtype).astype(np.float64))
         arrays = (np.asarray(x, dtype) for x in (start, velocities * self.masses[:, None], self.masses))

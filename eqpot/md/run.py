@@ -16,6 +16,7 @@ from eqpot.md.records import Progress, Run, Snapshot, stack
 from eqpot.md.start import System, initial_velocities, read_system
 from eqpot.md.trajectory import Trajectory, check_path, guarded, open_trajectory, write_offending
 from eqpot.potential import Potential
+from eqpot.potential.potential import DIRECT_FORCES
 
 PRECISIONS = {"mixed": ("float32", "float64"), "float32": ("float32", "float32"), "float64": ("float64", "float64")}
 """dtype of the network and of the motion."""
@@ -36,6 +37,7 @@ def simulate(
     precision: Literal["mixed", "float32", "float64"] = "mixed",
     max_temperature_K: Number = 10_000.0,
     skin: Number = 0.2,
+    allow_direct_forces: bool = False,
 ) -> Run:
     """Run molecular dynamics.
 
@@ -46,7 +48,8 @@ def simulate(
     made anew. Random numbers come from `seed` alone.
 
     Args:
-        potential: an `eqpot.Potential`; the mean of its members drives, their spread is recorded.
+        potential: an `eqpot.Potential`; the mean of its members drives, their spread is recorded. Of several heads the first is used:
+            `potential.only(head)` chooses another.
         atoms: an `ase.Atoms` or a `Structure`.
         ensemble: `NVE`, `NVT` or `Langevin`.
         n_steps: steps to take, at least 1.
@@ -61,17 +64,19 @@ def simulate(
         max_temperature_K: the run stops when the instantaneous temperature is above this [K].
         skin: how far beyond the cutoff neighbours are listed [Å]; it changes the speed, and results by rounding only. Small molecules
             list all pairs instead.
+        allow_direct_forces: accept a potential whose forces are no derivatives of its energy; nothing then conserves the energy.
 
     Returns:
         the `Run`.
 
     Raises:
-        SimulationError: for an argument out of range; when the dynamics break (not finite, too hot, atoms on top of each other), with the
-            last good state in the trajectory, the frame it broke on in 'NAME.offending.extxyz', and all frames so far in `error.run`.
+        SimulationError: for an argument out of range, or direct forces that are not allowed; when the dynamics break (not finite, too hot,
+            atoms on top of each other), with the last good state in the trajectory, the frame it broke on in 'NAME.offending.extxyz', and all
+            frames so far in `error.run`.
         StructureError: for atoms that the potential cannot judge.
         KeyboardInterrupt: passed on when the user stops the run; the trajectory ends with a whole frame, and `run` of the exception has all frames.
     """
-    _check(potential, ensemble, precision)
+    _check(potential, ensemble, precision, allow_direct_forces)
     for name, value, low, high in (("n_steps", n_steps, 1, 2**31), ("every", every, 1, 2**31), ("seed", seed, 0, 2**32)):
         _require_integer(name, value, low, high)
     hottest = require("max_temperature_K", max_temperature_K, 0.0, MAX_TEMPERATURE_K)
@@ -90,11 +95,13 @@ def _require_integer(name: str, value: Any, low: int, high: int) -> None:
         raise SimulationError(f"{name}: found {value!r}, expected an integer from {low} to {high - 1}")
 
 
-def _check(potential: Any, ensemble: Any, precision: Any) -> None:
+def _check(potential: Any, ensemble: Any, precision: Any, allow_direct_forces: bool) -> None:
     if not isinstance(potential, Potential):
         raise SimulationError(
             f"potential: found {type(potential).__name__}, expected an eqpot.Potential; load one with Potential.load(path)"
         )
+    if not (potential.conservative or allow_direct_forces):
+        raise SimulationError(f"{DIRECT_FORCES}; pass allow_direct_forces=True (--allow-direct-forces) to run it all the same")
     if not isinstance(ensemble, Ensemble):
         raise SimulationError(f"ensemble: found {ensemble!r:.60}, expected NVE(...), NVT(...) or Langevin(...)")
     if precision not in PRECISIONS:

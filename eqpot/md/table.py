@@ -1,5 +1,7 @@
 """Neighbour tables of a moving system, made on the host, in few shapes."""
 
+from dataclasses import replace
+
 import jax
 import numpy as np
 from jaxtyping import Float
@@ -45,8 +47,7 @@ class TableMaker:
         Raises:
             SimulationError: when two atoms have come too close for the potential to mean anything.
         """
-        old = self.structure
-        structure = Structure(old.numbers, positions, old.cell, old.pbc)
+        structure = replace(self.structure, positions=positions)
         try:
             host = self._find(structure, self._diameter(positions) if self.complete else self.skin)
         except StructureError as error:

@@ -5,6 +5,7 @@ from flax import nnx
 from eqpot.models.base import AtomOutputs, EnergyModel, Geometry, Normalization
 from eqpot.models.config import EquivariantConfig
 from eqpot.models.equivariant import Equivariant
+from eqpot.models.readouts import take_head
 
 ModelConfig = EquivariantConfig
 """Union of the configurations of all models, told apart by `kind`."""
@@ -15,4 +16,14 @@ def build_model(config: ModelConfig, n_species: int, normalization: Normalizatio
     return Equivariant(config, n_species, normalization, backend, rngs=nnx.Rngs(params=seed))
 
 
-__all__ = ["AtomOutputs", "EnergyModel", "Equivariant", "EquivariantConfig", "Geometry", "ModelConfig", "Normalization", "build_model"]
+__all__ = [
+    "AtomOutputs",
+    "EnergyModel",
+    "Equivariant",
+    "EquivariantConfig",
+    "Geometry",
+    "ModelConfig",
+    "Normalization",
+    "build_model",
+    "take_head",
+]

@@ -1,8 +1,8 @@
 """What an energy model must answer.
 
-A model maps a `Graph` to one energy per atom. It is a pure function of its parameters and the graph: it differentiates nothing, knows no
-data, files, units other than eV and Å, and no ensemble. `eqpot.potential` differentiates the sum of its energies; a model is therefore
-built only from operations with finite derivatives, also for masked slots and atoms.
+A model maps a `Graph` to one energy per atom, and to what else it was configured to say of an atom. It is a pure function of its parameters and
+the graph: it differentiates nothing, knows no data, files, units other than eV and Å, and no ensemble. `eqpot.potential` differentiates the sum
+of its energies; a model is therefore built only from operations with finite derivatives, also for masked slots and atoms.
 
 To be accepted, a model passes `eqpot.testing.checks.check_model`: invariances, smoothness at the cutoff, locality, padding.
 """
@@ -23,15 +23,23 @@ Geometry = Any
 
 @record
 class AtomOutputs:
-    """Per-atom results of a model; padding atoms hold zeros.
+    """Per-atom results of a model; padding atoms hold zeros, and a noise of one. What a model does not say is None.
 
     Attributes:
         energy: energy without the reference energies of the elements [eV].
         features: invariant descriptors, for novelty and selection; their last axis is the channel.
+        forces: forces that are no derivative of the energy [eV/Å].
+        force_noise: standard deviation of the label of a force component [eV/Å], above zero.
+        energy_noise: standard deviation that the atom adds to the label of the energy [eV], above zero.
+        charges: partial charges [e]; they sum to the total charge of the structure.
     """
 
     energy: Float[Array, " N"]
     features: Float[Array, "N F"]
+    forces: Float[Array, "N 3"] | None = None
+    force_noise: Float[Array, " N"] | None = None
+    energy_noise: Float[Array, " N"] | None = None
+    charges: Float[Array, " N"] | None = None
 
 
 @dataclass(frozen=True)
@@ -41,7 +49,8 @@ class Normalization:
     Attributes:
         average_neighbors: mean number of neighbours within the cutoff.
         scale: size of the energies that the network has to learn [eV], by default the RMS force component times 1 Å.
-        shift: energy of an atom in its usual surroundings relative to its reference energy [eV], one per element.
+        shift: energy of an atom in its usual surroundings relative to its reference energy [eV], one per element;
+            with several heads, one per head and element, those of the first head first.
     """
 
     average_neighbors: float = 10.0

@@ -47,6 +47,9 @@ PRESETS: dict[str, dict[str, Any]] = {
 }
 """Named architectures, of which any key can still be given; docs/models.md says what each costs."""
 
+OUTPUTS = ("noise", "charges", "direct_forces", "heads")
+"""Keys of what a model says besides energies; off by default, and then without any trace in parameters and archives."""
+
 
 class EquivariantConfig(Config):
     """SE(3)-equivariant message passing; the defaults are a mid-sized model of the MACE kind."""
@@ -68,6 +71,12 @@ class EquivariantConfig(Config):
     envelope_order: int = Field(default=5, ge=3, le=12, description="order of the polynomial envelope")
     radial_hidden: tuple[PositiveInt, ...] = Field(default=(64, 64), description="hidden widths of the radial network")
     readout_hidden: int = Field(default=16, ge=1, description="hidden width of the last readout")
+    noise: bool = Field(default=False, description="also predict how noisy the labels are: σ of a force component and of an atom's energy")
+    charges: bool = Field(default=False, description="also predict partial charges, which sum to the total charge, and the dipole moment")
+    direct_forces: bool = Field(
+        default=False, description="read forces from vector features instead of differentiating: fast, for pretraining; not conservative"
+    )
+    heads: tuple[str, ...] = Field(default=(), description="levels of theory, by name, that share all but the readouts")
 
     @model_validator(mode="before")
     @classmethod
@@ -96,6 +105,29 @@ class EquivariantConfig(Config):
         if self.hidden_l_max > self.l_max:
             raise ConfigError(f"hidden goes to degree {self.hidden_l_max} but l_max is {self.l_max}; expected l_max of at least that")
         return self
+
+    @model_validator(mode="after")
+    def _direct_forces_have_vectors(self) -> "EquivariantConfig":
+        if self.direct_forces and self.l_max < 1:
+            raise ConfigError("direct_forces are read from features of degree 1: found l_max 0, expected at least 1")
+        return self
+
+    @field_validator("heads")
+    @classmethod
+    def _heads_have_names_of_their_own(cls, heads: tuple[str, ...]) -> tuple[str, ...]:
+        if len(set(heads)) < len(heads) or not all(name.strip() == name != "" for name in heads):
+            raise ConfigError(f"heads: found {list(heads)}, expected names that differ, none of them empty")
+        return heads
+
+    @property
+    def n_heads(self) -> int:
+        """Number of levels of theory, at least one."""
+        return max(1, len(self.heads))
+
+    def archived(self) -> dict[str, Any]:
+        """All keys as JSON values but the outputs that are off, which older files do not have either."""
+        off = {name for name in OUTPUTS if not getattr(self, name)}
+        return self.model_dump(mode="json", exclude=off)
 
     @property
     def channels(self) -> int:

@@ -5,6 +5,8 @@ A layer is: linear → edge convolution → update, with a self-connection per e
 by name and composed; how they are evaluated is the business of `eqpot.nn.kernels`.
 """
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 from flax import nnx
@@ -17,6 +19,7 @@ from eqpot.core.tree import record
 from eqpot.graph import Graph
 from eqpot.models.base import AtomOutputs, EnergyModel, Normalization
 from eqpot.models.config import EquivariantConfig
+from eqpot.models.readouts import Outputs, of_head
 from eqpot.nn import (
     MLP,
     Backend,
@@ -89,7 +92,7 @@ class Equivariant(EnergyModel):
     Args:
         config: architecture.
         n_species: number of elements that `Graph.species` counts.
-        normalization: statistics of the data; `shift` has one value per element.
+        normalization: statistics of the data; `shift` has one value per element, or per head and element.
         backend: how layers are evaluated, see `eqpot.nn.kernels`; "auto" for what suits the device.
         rngs: source of the initial parameters.
     """
@@ -97,22 +100,26 @@ class Equivariant(EnergyModel):
     def __init__(
         self, config: EquivariantConfig, n_species: int, normalization: Normalization, backend: str = "auto", *, rngs: nnx.Rngs
     ) -> None:
-        if len(normalization.shift) not in (0, n_species):
-            raise ConfigError(f"shift: found {len(normalization.shift)} values, expected one per element ({n_species}) or none")
-        self.config, self.normalization = config, normalization
-        self.shift = normalization.shift or (0.0,) * n_species
+        heads = config.n_heads
+        if len(normalization.shift) not in (0, heads * n_species):
+            expected = f"one per element ({n_species})" if heads == 1 else f"one per head and element ({heads} × {n_species})"
+            raise ConfigError(f"shift: found {len(normalization.shift)} values, expected {expected} or none")
+        self.config, self.normalization, self.n_species = config, normalization, n_species
+        self.shift = normalization.shift or (0.0,) * (heads * n_species)
         self.cutoff, self.receptive_field = config.cutoff, config.cutoff * config.n_layers
         channels, last = config.channels, config.n_layers - 1
         self.embedding = SpeciesLinear(1, n_species, 1, channels, rngs=rngs)
-        degrees = [0, *[config.hidden_l_max] * last, 0]  # scalars enter the first layer and leave the last
+        # Scalars enter the first layer and leave the last, with vectors where forces are read from them.
+        degrees = [0, *[config.hidden_l_max] * last, int(config.direct_forces)]
         args = (n_species, normalization.average_neighbors, choose_backend(backend))
         self.layers = nnx.List([Layer(config, degrees[t], degrees[t + 1], *args, rngs=rngs) for t in range(config.n_layers)])
         # The first layer keeps nothing: an atom without neighbours then has no features and exactly its reference energy.
         self.self_connections = nnx.List(
             [SpeciesLinear(min(degrees[t : t + 2]) + 1, n_species, channels, channels, rngs=rngs) for t in range(1, config.n_layers)]
         )
-        self.readouts = nnx.List([MLP((channels, 1), rngs=rngs) for _ in range(last)])
-        self.readouts.append(MLP((channels, config.readout_hidden, 1), rngs=rngs))
+        self.readouts = nnx.List([MLP((channels, heads), rngs=rngs) for _ in range(last)])
+        self.readouts.append(MLP((channels, config.readout_hidden, heads), rngs=rngs))
+        self.outputs = Outputs(config, rngs=rngs)
 
     def describe(self, graph: Graph) -> EdgeGeometry:
         """Spherical harmonics, radial basis and boundness; a masked slot gets a vector of length r_c, where the envelope ends smoothly."""
@@ -136,7 +143,15 @@ class Equivariant(EnergyModel):
             features = layer(features, kept, edges, species)
             scalars.append(features[0][:, 0])
             with jax.default_matmul_precision("float32"):
-                energy = energy + readout(scalars[-1])[:, 0]
-        shift = jnp.asarray(self.shift, bound.dtype)[species]
-        energy = energy * self.normalization.scale + shift * bound
-        return AtomOutputs(jnp.where(graph.atom_mask, energy, 0), jnp.concatenate(scalars, -1))
+                energy = energy + of_head(readout(scalars[-1]), graph, self.config.n_heads)[:, 0]
+        energy = energy * self.normalization.scale + self._shift(graph, bound.dtype) * bound
+        invariants = jnp.concatenate(scalars, -1)
+        others = self.outputs(features, invariants, graph, self.normalization.scale)
+        return AtomOutputs(jnp.where(graph.atom_mask, energy, 0), invariants, **others)
+
+    def _shift(self, graph: Graph, dtype: Any) -> Float[Array, " N"]:
+        """Energy of each atom in its usual surroundings, at the level of theory of its structure [eV]."""
+        row = graph.species
+        if self.config.n_heads > 1:
+            row = row + self.n_species * graph.head[graph.graph_index]
+        return jnp.asarray(self.shift, dtype)[row]

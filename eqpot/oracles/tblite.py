@@ -7,7 +7,7 @@ Set `OMP_NUM_THREADS=1` before Python starts: for small molecules threads cost m
 sums are not reproducible to the last bit. Parallel labelling is by processes, each building its own oracle.
 """
 
-from dataclasses import KW_ONLY, dataclass, replace
+from dataclasses import KW_ONLY, dataclass
 from importlib import import_module
 from importlib.metadata import version
 from typing import Any
@@ -22,7 +22,7 @@ METHODS = ("GFN2-xTB", "GFN1-xTB", "IPEA1-xTB")
 
 @dataclass(frozen=True, eq=False)
 class TBLiteOracle(Oracle):
-    """Energy, forces, charges, and stress (periodic) or dipole (molecules) from a GFN-xTB Hamiltonian.
+    """Energy, forces, charges, and stress (periodic) or dipole (molecules) from a GFN-xTB Hamiltonian with the structure's total charge.
 
     >>> from ase.build import molecule
     >>> (frame,) = TBLiteOracle().label([molecule("H2O")])
@@ -31,7 +31,6 @@ class TBLiteOracle(Oracle):
 
     Attributes:
         method: one of `METHODS`.
-        charge: total charge [e].
         multiplicity: 2S + 1; None means the lowest that the number of electrons allows. Give it for radicals
             and for atoms: a triplet is not found by itself.
         accuracy: of the self-consistency; smaller is tighter.
@@ -40,7 +39,6 @@ class TBLiteOracle(Oracle):
 
     method: str = "GFN2-xTB"
     _: KW_ONLY
-    charge: int = 0
     multiplicity: int | None = None
     accuracy: float = 1.0
     electronic_temperature: float = 300.0
@@ -61,7 +59,7 @@ class TBLiteOracle(Oracle):
 
     @property
     def settings(self) -> dict[str, Any]:
-        names = ("method", "charge", "multiplicity", "accuracy", "electronic_temperature")
+        names = ("method", "multiplicity", "accuracy", "electronic_temperature")
         return {"oracle": "tblite", "version": version("tblite")} | {n: getattr(self, n) for n in names}
 
     def compute(self, structure: Structure) -> Labels:
@@ -72,13 +70,13 @@ class TBLiteOracle(Oracle):
             )
         calculator = _tblite().TBLite(
             method=self.method,
-            charge=self.charge,
+            charge=structure.charge,
             multiplicity=self.multiplicity,
             accuracy=self.accuracy,
             electronic_temperature=self.electronic_temperature,
             verbosity=0,
         )
-        return replace(labels_from_calculator(structure, calculator), total_charge=float(self.charge))
+        return labels_from_calculator(structure, calculator)
 
 
 def _tblite() -> Any:

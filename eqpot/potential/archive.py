@@ -121,3 +121,23 @@ def _read_header(path: Path, text: str) -> dict[str, Any]:
     if version > FORMAT:
         raise ArchiveError(f"{path}: format {version} is newer than this eqpot reads ({FORMAT}); install a newer eqpot")
     return header
+
+
+def flat_shapes(tree: Any, prefix: str = "") -> dict[str, Any]:
+    """Like `flatten`, for a tree of shapes."""
+    if not isinstance(tree, dict):
+        return {prefix: tree}
+    return {k: v for key, value in tree.items() for k, v in flat_shapes(value, f"{prefix}/{key}" if prefix else str(key)).items()}
+
+
+def check_tensors(path: str | Path, tensors: dict[str, np.ndarray], shapes: dict[str, tuple[int, ...]], dtype: str) -> None:
+    """Raise an ArchiveError unless these are the tensors that an architecture needs, all of them and no other."""
+    missing, extra = sorted(shapes.keys() - tensors.keys()), sorted(tensors.keys() - shapes.keys())
+    if missing or extra:
+        word, name = ("is missing", missing[0]) if missing else ("does not belong to this architecture", extra[0])
+        raise ArchiveError(f"{path}: the parameter {name} {word}")
+    for name, shape in shapes.items():
+        if tensors[name].shape != shape:
+            raise ArchiveError(f"{path}: the parameter {name} has shape {tensors[name].shape}, expected {shape}")
+        if tensors[name].dtype != dtype:
+            raise ArchiveError(f"{path}: the parameter {name} is of type {tensors[name].dtype}, expected {dtype}")

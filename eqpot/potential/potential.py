@@ -5,7 +5,7 @@ members, saves itself to one file, and becomes an ASE calculator. It cannot be c
 """
 
 import dataclasses
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from pathlib import Path
@@ -14,21 +14,20 @@ from typing import Any
 import jax
 import numpy as np
 
-from eqpot.core.config import build
-from eqpot.core.elements import atomic_number
-from eqpot.core.errors import ArchiveError, EqpotError, StructureError
-from eqpot.graph import Host, Structure, collate, prepare
+from eqpot.core.errors import EqpotError, StructureError
+from eqpot.graph import Graph, Host, Structure, collate, prepare
 from eqpot.graph.batching import Capacity, bucket
-from eqpot.models import ModelConfig, Normalization
 from eqpot.nn import choose_backend
-from eqpot.potential.archive import flatten, read_archive, unflatten, write_archive
 from eqpot.potential.derivatives import predict_members
+from eqpot.potential.files import read_potential, write_potential
+from eqpot.potential.heads import head_index, only_head
 from eqpot.potential.members import place_members
-from eqpot.potential.result import Result
+from eqpot.potential.result import Result, split
 from eqpot.potential.spec import ModelSpec, Params
 
 ATOMS_PER_BATCH = 256
 """Structures are predicted together until a batch holds this many atoms."""
+DIRECT_FORCES = "this potential has direct forces, which are no derivatives of its energy and do not conserve it: it is for pretraining"
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,7 +37,7 @@ class Potential:
     Attributes:
         spec: the model without parameters.
         params: parameters, every leaf with a leading member axis.
-        reference_energies: energy of each element's atom [eV], in the order of `elements`; float64.
+        reference_energies: energy of each element's atom [eV], in the order of `elements`; float64. With several heads one list after the other.
         metadata: what is worth knowing: data hash, versions, errors, calibration; JSON-able.
         dtype: 'float32' or 'float64', the precision of the network.
     """
@@ -63,6 +62,16 @@ class Potential:
     def receptive_field(self) -> float:
         """Distance beyond which atoms do not influence each other [Å]."""
         return self.spec.config.cutoff * self.spec.config.n_layers
+
+    @property
+    def heads(self) -> tuple[str, ...]:
+        """Levels of theory that the potential was trained on, by name; empty when it knows only one. The first is the default."""
+        return self.spec.config.heads
+
+    @property
+    def conservative(self) -> bool:
+        """Whether forces are derivatives of the energy; a potential with direct forces is for pretraining, and has no stress."""
+        return self.spec.conservative
 
     @property
     def n_members(self) -> int:
@@ -112,30 +121,84 @@ class Potential:
         """The parameters on their devices; first asked for in the precision of the potential."""
         return place_members(self.params)
 
-    def prepare(self, atoms: Any) -> Host:
-        """Check a structure against this potential and find its neighbours.
+    def head_index(self, head: str | None) -> int:
+        """Index of a level of theory; None and the empty name mean the first.
+
+        Raises:
+            EqpotError: when the potential does not know it.
+        """
+        return head_index(self.heads, head)
+
+    def only(self, head: str) -> "Potential":
+        """The potential of one level of theory alone, with the weights of the others left out.
+
+        Raises:
+            EqpotError: when the potential does not know it.
+        """
+        spec, params, references = only_head(self.spec, self.params, self.reference_energies, head)
+        return Potential(spec, params, references, self.metadata, self.dtype)
+
+    def prepare(self, atoms: Any, head: str | None = None) -> Host:
+        """Check a structure against this potential and find its neighbours; `head` names the level of theory to predict it at.
 
         Raises:
             StructureError: for a structure without meaning, or an element that the potential has not seen.
+            EqpotError: for a head that the potential does not know.
         """
-        return prepare(Structure.from_atoms(atoms), self.elements, self.cutoff)
+        return prepare(Structure.from_atoms(atoms), self.elements, self.cutoff, self.head_index(head))
+
+    def references(self, host: Host) -> np.ndarray:
+        """Reference energy of each atom of a structure [eV], in float64."""
+        return np.asarray(self.reference_energies)[host.head * len(self.elements) + host.species]
 
     def offset(self, host: Host) -> float:
         """Sum of the reference energies of a structure [eV], in float64."""
-        return float(np.asarray(self.reference_energies)[host.species].sum())
+        return float(self.references(host).sum())
 
-    def predict(self, atoms: Any) -> Any:
-        """Energies, forces, stress and their spread.
+    def predict(self, atoms: Any, head: str | None = None) -> Any:
+        """Energies, forces, stress and their spread, and whatever else the model was configured to say.
 
         Args:
             atoms: an `ase.Atoms` or a `Structure`, or a sequence of them.
+            head: level of theory; by default the first of `heads`.
 
         Returns:
             a `Result` for one structure, a list of them for a sequence.
 
         Raises:
             StructureError: naming the structure's index, its fault and what to do; also for an empty sequence.
+            EqpotError: for a head that the potential does not know.
         """
+        hosts, single = self._prepare_all(atoms, head)
+        results = self.predict_hosts(hosts)
+        return results[0] if single else results
+
+    def descriptors(self, atoms: Any, member: int = 0) -> Any:
+        """The invariant descriptors that a member makes of each atom, [atoms, features]; float64.
+
+        Args:
+            atoms: an `ase.Atoms` or a `Structure`, or a sequence of them.
+            member: of the ensemble; their features have nothing to do with each other.
+
+        Returns:
+            an array for one structure, a list of them for a sequence.
+
+        Raises:
+            StructureError: as `predict`.
+            EqpotError: when there is no such member.
+        """
+        hosts, single = self._prepare_all(atoms, None)
+        found: dict[int, np.ndarray] = {}
+        params = jax.tree.map(lambda leaf: leaf[0], self.member(member).params)
+        for batch, graph in self._graphs(hosts):
+            with jax.enable_x64(self.dtype == "float64"):
+                features = np.asarray(_features(self.spec, params, graph), np.float64)
+            ends = np.cumsum([len(hosts[k]) for k in batch])
+            found.update(zip(batch, np.split(features[: ends[-1]], ends[:-1]), strict=True))
+        return found[0] if single else [found[k] for k in range(len(hosts))]
+
+    def _prepare_all(self, atoms: Any, head: str | None) -> tuple[list[Host], bool]:
+        """Prepared structures, and whether there was one that was no sequence."""
         single = not isinstance(atoms, Iterable) or isinstance(atoms, Structure) or hasattr(atoms, "get_atomic_numbers")
         items = [atoms] if single else list(atoms)
         if not items:
@@ -143,65 +206,48 @@ class Potential:
         hosts = []
         for index, item in enumerate(items):
             try:
-                hosts.append(self.prepare(item))
+                hosts.append(self.prepare(item, head))
             except StructureError as error:
                 raise StructureError(str(error) if single else f"structure {index}: {error}") from None
-        results = self.predict_hosts(hosts)
-        return results[0] if single else results
+        return hosts, single
 
     def predict_hosts(self, hosts: Sequence[Host], capacity: Capacity | None = None) -> list[Result]:
         """`predict` for prepared structures, batched by size; `capacity` forces the padded size of every batch."""
         results: dict[int, Result] = {}
-        for batch in _batches(hosts):
+        for batch, graph in self._graphs(hosts, capacity):
             chosen = [hosts[k] for k in batch]
             with jax.enable_x64(self.dtype == "float64"):
-                graph = collate(chosen, capacity or bucket(chosen), self.dtype)
                 stress = any(h.structure.pbc.all() for h in chosen)
                 arrays = jax.device_get(_predict(self.spec, self._placed, graph, stress))
-            results.update(zip(batch, self._split(chosen, arrays), strict=True))
+            results.update(zip(batch, split(chosen, arrays, [self.references(h) for h in chosen]), strict=True))
         return [results[k] for k in range(len(hosts))]
 
-    def _split(self, hosts: list[Host], arrays: Any) -> list[Result]:
-        """Cut a padded prediction into results per structure; sums in float64."""
-        results, first = [], 0
-        for g, host in enumerate(hosts):
-            rows = slice(first, first + len(host))
-            first += len(host)
-            energies = arrays.atom_energy[:, rows].astype(np.float64).sum(1)
-            forces = arrays.forces[:, rows].astype(np.float64)
-            reference = np.asarray(self.reference_energies)[host.species]
-            results.append(
-                Result(
-                    energy=float(energies.mean()) + float(reference.sum()),
-                    forces=forces.mean(0),
-                    stress=arrays.stress[:, g].astype(np.float64).mean(0) if host.structure.pbc.all() else None,
-                    energy_std=_std(energies),
-                    forces_std=_std(forces),
-                    member_energies=energies + reference.sum(),
-                    member_forces=forces,
-                    atom_energies=arrays.atom_energy[:, rows].astype(np.float64).mean(0) + reference,
-                )
-            )
-        return results
+    def _graphs(self, hosts: Sequence[Host], capacity: Capacity | None = None) -> Iterator[tuple[list[int], Graph]]:
+        """Indices and padded graph of each batch."""
+        for batch in _batches(hosts):
+            chosen = [hosts[k] for k in batch]
+            yield batch, collate(chosen, capacity or bucket(chosen), self.dtype)
 
-    def calculator(self) -> Any:
-        """The potential as an ASE calculator (energy, forces, stress, and `energy_std`, `forces_std` in its results)."""
+    def calculator(self, allow_direct_forces: bool = False, head: str | None = None) -> Any:
+        """The potential as an ASE calculator (energy, forces, stress, and `energy_std`, `forces_std` in its results).
+
+        Args:
+            allow_direct_forces: accept forces that are no derivatives of the energy; what relies on that (relaxation, dynamics) goes astray.
+            head: level of theory; by default the first of `heads`.
+
+        Raises:
+            EqpotError: for direct forces that are not allowed, or a head that the potential does not know.
+        """
         from eqpot.potential.calculator import EqpotCalculator
 
-        return EqpotCalculator(self)
+        if not (self.conservative or allow_direct_forces):
+            raise EqpotError(f"{DIRECT_FORCES}; pass allow_direct_forces=True to use it all the same")
+        self.head_index(head)
+        return EqpotCalculator(self, head)
 
     def save(self, path: str | Path) -> Path:
         """Write the potential to one safetensors file; see `eqpot.potential.archive`."""
-        header = {
-            "model": self.spec.config.model_dump(mode="json"),
-            "elements": list(self.elements),
-            "normalization": vars(self.spec.normalization) | {"shift": list(self.spec.normalization.shift)},
-            "reference_energies": list(self.reference_energies),
-            "members": self.n_members,
-            "dtype": self.dtype,
-            "metadata": self.metadata,
-        }
-        write_archive(path, header, flatten(jax.device_get(self.params)))
+        write_potential(path, self.spec, self.params, self.reference_energies, self.metadata, self.dtype)
         return Path(path)
 
     @classmethod
@@ -211,55 +257,7 @@ class Potential:
         Raises:
             ArchiveError: see `read_archive`; also when tensors do not fit the architecture in the header.
         """
-        header, tensors = read_archive(path)
-        try:
-            norm = header["normalization"]
-            normalization = Normalization(norm["average_neighbors"], norm["scale"], tuple(norm["shift"]))
-            spec = ModelSpec(build(ModelConfig, header["model"]), tuple(header["elements"]), normalization)
-            shapes, members = spec.shapes(), int(header["members"])
-            references, dtype, metadata = tuple(map(float, header["reference_energies"])), header["dtype"], dict(header["metadata"])
-            _check_header(spec, members, references, dtype)
-        except KeyError as error:
-            raise ArchiveError(f"{path}: the header lacks {error}") from None
-        except (TypeError, ValueError) as error:
-            raise ArchiveError(f"{path}: the header misstates something ({error})") from None
-        _check_tensors(path, tensors, {k: (members, *v.shape) for k, v in _shapes(shapes).items()}, dtype)
-        return cls(spec, unflatten(tensors, shapes), references, metadata, dtype)
-
-
-def _std(values: np.ndarray) -> Any:
-    """Standard deviation over members with n − 1, zero for a single member."""
-    spread = values.std(0, ddof=1) if len(values) > 1 else np.zeros(values.shape[1:])
-    return float(spread) if spread.ndim == 0 else spread
-
-
-def _shapes(tree: Any, prefix: str = "") -> dict[str, Any]:
-    if not isinstance(tree, dict):
-        return {prefix: tree}
-    return {k: v for key, value in tree.items() for k, v in _shapes(value, f"{prefix}/{key}" if prefix else str(key)).items()}
-
-
-def _check_header(spec: ModelSpec, members: int, references: tuple[float, ...], dtype: Any) -> None:
-    for element in spec.elements:
-        atomic_number(element)
-    if len(references) != len(spec.elements) or not np.isfinite(references).all():
-        raise ArchiveError(f"reference energies {references} for the elements {spec.elements}")
-    if members < 1:
-        raise ArchiveError(f"{members} members")
-    if dtype not in ("float32", "float64"):
-        raise ArchiveError(f"dtype {dtype!r}")
-
-
-def _check_tensors(path: str | Path, tensors: dict[str, np.ndarray], shapes: dict[str, tuple[int, ...]], dtype: str) -> None:
-    missing, extra = sorted(shapes.keys() - tensors.keys()), sorted(tensors.keys() - shapes.keys())
-    if missing or extra:
-        word, name = ("is missing", missing[0]) if missing else ("does not belong to this architecture", extra[0])
-        raise ArchiveError(f"{path}: the parameter {name} {word}")
-    for name, shape in shapes.items():
-        if tensors[name].shape != shape:
-            raise ArchiveError(f"{path}: the parameter {name} has shape {tensors[name].shape}, expected {shape}")
-        if tensors[name].dtype != dtype:
-            raise ArchiveError(f"{path}: the parameter {name} is of type {tensors[name].dtype}, expected {dtype}")
+        return cls(*read_potential(path))
 
 
 def _batches(hosts: Sequence[Host]) -> list[list[int]]:
@@ -278,3 +276,8 @@ def _batches(hosts: Sequence[Host]) -> list[list[int]]:
 @partial(jax.jit, static_argnames=("spec", "stress"))
 def _predict(spec: ModelSpec, params: Params, graph: Any, stress: bool) -> Any:
     return predict_members(spec, params, graph, stress)
+
+
+@partial(jax.jit, static_argnames="spec")
+def _features(spec: ModelSpec, params: Params, graph: Graph) -> Any:
+    return spec.evaluate(params, graph, spec.describe(graph)).features

@@ -46,6 +46,11 @@ class ModelSpec:
         if self.products not in get_args(Products):
             raise ConfigError(f"products: found '{self.products}', expected {' or '.join(get_args(Products))}")
 
+    @property
+    def conservative(self) -> bool:
+        """Whether forces are derivatives of the energy; otherwise they are read from the features, and there is no stress."""
+        return not self.config.direct_forces
+
     def init(self, seed: int) -> Params:
         """Parameters of one member."""
         model = build_model(self.config, len(self.elements), self.normalization, seed, self.backend)
@@ -65,7 +70,7 @@ class ModelSpec:
             return nnx.merge(*_skeleton(self)).describe(graph)
 
     def evaluate(self, params: Params, graph: Graph, geometry: Geometry) -> AtomOutputs:
-        """Per-atom energies [eV] of one member on a described graph."""
+        """Per-atom energies [eV] of one member on a described graph, and what else its configuration asks for."""
         graphdef, state = _skeleton(self)
         state = jax.tree.map(lambda leaf: leaf, state)  # a copy: the cached skeleton stays abstract
         nnx.replace_by_pure_dict(state, params)

@@ -6,7 +6,8 @@
     print(check_potential(Potential.load("mine.safetensors")))
 
 `spec` needs what `eqpot.potential.ModelSpec` has: `describe(graph)`, `evaluate(params, graph, geometry)`, `elements` and `config.cutoff`;
-it must be hashable by value. Each law is a function of its own in `symmetry`, `derivatives`, `locality`, `padding` and `ensembles`, and may
+it must be hashable by value. Keys of `config` that are true (`charges`, `noise`, `heads`) bring the laws of those outputs, and `conservative = False`
+leaves out the laws of derivatives. Each law is a function of its own in `symmetry`, `derivatives`, `locality`, `padding`, `outputs` and `ensembles`, and may
 be called alone with a `Subject`. All bounds stand in one table, `eqpot.testing.tolerances`.
 """
 

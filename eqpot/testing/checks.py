@@ -7,7 +7,8 @@ import jax
 
 from eqpot.graph import Structure
 from eqpot.potential import Potential
-from eqpot.testing import derivatives, ensembles, locality, padding, samples, symmetry
+from eqpot.potential.derivatives import is_conservative
+from eqpot.testing import derivatives, ensembles, locality, outputs, padding, samples, symmetry
 from eqpot.testing.subject import Subject
 from eqpot.testing.tolerances import TOLERANCES
 
@@ -36,6 +37,9 @@ MODEL_CHECKS: dict[str, Callable[[Subject, Sequence[Structure]], float]] = {
     "layout": padding.layout,
     "recompilation": padding.recompilation,
     "dtype": padding.dtype,
+    "charges": outputs.charges,
+    "dipole": outputs.dipole,
+    "noise": outputs.noise,
     "hessian": derivatives.hessian,
     "parameter_gradient": derivatives.parameter_gradient,
 }
@@ -45,10 +49,16 @@ POTENTIAL_CHECKS: dict[str, Callable[[Potential, Sequence[Structure]], float]] =
     "archive": ensembles.archive,
     "member": ensembles.member,
     "spread": ensembles.spread,
+    "heads": ensembles.heads,
     "reference": lambda potential, _: ensembles.reference(potential),
     "calculator": ensembles.calculator,
 }
 """The laws of a potential beyond those of its model."""
+
+OF_DERIVATIVES = ("net_force", "stress_symmetry", "forces", "stress", "work", "hessian")
+"""Laws that forces obey because they are derivatives of an energy; direct forces are asked for all others."""
+OF_OUTPUTS = {"charges": "charges", "dipole": "charges", "noise": "noise", "heads": "heads"}
+"""Laws of an output, and the key of the configuration that switches it on."""
 
 
 class Report(dict[str, float]):
@@ -61,6 +71,13 @@ class Report(dict[str, float]):
     def __str__(self) -> str:
         rows = [f"{law:<20} {value:>10.2e}   ≤ {TOLERANCES[law].bound(self.dtype):.0e}" for law, value in self.items()]
         return "\n".join([f"conformance in {self.dtype}", *rows])
+
+
+def applies(law: str, spec: Any) -> bool:
+    """Whether a law says anything about a model."""
+    if law in OF_DERIVATIVES:
+        return is_conservative(spec)
+    return law not in OF_OUTPUTS or bool(getattr(spec.config, OF_OUTPUTS[law], False))
 
 
 def _names(known: Sequence[str], only: Sequence[str] | None, skip: Sequence[str]) -> list[str]:
@@ -78,7 +95,7 @@ def check_model(
     only: Sequence[str] | None = None,
     skip: Sequence[str] = (),
 ) -> Report:
-    """Check an energy model with the parameters of one member.
+    """Check an energy model with the parameters of one member; laws of what it does not predict are left out.
 
     Args:
         spec: hashable by value, with `describe`, `evaluate`, `elements` and `config.cutoff`, such as `eqpot.potential.ModelSpec`.
@@ -89,14 +106,14 @@ def check_model(
         skip: names of checks to leave out.
 
     Returns:
-        the measured errors; laws that cannot be measured in this precision are absent.
+        the measured errors; laws that do not apply, or cannot be measured in this precision, are absent.
 
     Raises:
         AssertionError: at the first law that is broken, with the measured error and its bound.
     """
     subject = Subject(spec, params, dtype)
     structures = samples.general(spec.elements, subject.cutoff) if structures is None else list(structures)
-    names = [n for n in _names(list(MODEL_CHECKS), only, skip) if TOLERANCES[n].bound(dtype) is not None]
+    names = [n for n in _names(list(MODEL_CHECKS), only, skip) if TOLERANCES[n].bound(dtype) is not None and applies(n, spec)]
     return Report(dtype, {name: MODEL_CHECKS[name](subject, structures) for name in names})
 
 
@@ -107,12 +124,12 @@ def check_potential(
     only: Sequence[str] | None = None,
     skip: Sequence[str] = (),
 ) -> Report:
-    """Check a potential: its first member as a model, then its file, members, spread, reference energies and ASE calculator.
+    """Check a potential: its first member as a model, then its file, members, spread, heads, reference energies and ASE calculator.
 
     Arguments, result and errors are those of `check_model`.
     """
     chosen = samples.general(potential.elements, potential.cutoff) if structures is None else list(structures)
     first = jax.tree.map(lambda leaf: leaf[0], potential.params)
     report = check_model(potential.spec, first, chosen, potential.dtype, only=only, skip=skip)
-    names = _names(list(POTENTIAL_CHECKS), only, skip)
+    names = [n for n in _names(list(POTENTIAL_CHECKS), only, skip) if applies(n, potential.spec)]
     return Report(potential.dtype, {**report, **{name: POTENTIAL_CHECKS[name](potential, chosen) for name in names}})

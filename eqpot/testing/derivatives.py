@@ -82,7 +82,7 @@ def special_sites(subject: Subject) -> float:
 
 
 def parameter_gradient(subject: Subject, structures: Sequence[Structure]) -> float:
-    """Number of parameters whose gradient of a force and stress loss is not finite, on structures that provoke it."""
+    """Number of parameters whose gradient of a loss of all outputs is not finite, on structures that provoke it."""
     elements = subject.spec.elements
     batch = [*symmetric(elements, subject.cutoff), *primitive(elements, subject.cutoff)[:1]]
     with subject.x64():
@@ -93,9 +93,10 @@ def parameter_gradient(subject: Subject, structures: Sequence[Structure]) -> flo
 
 
 def _loss(spec: Any, params: Any, graph: Graph) -> jax.Array:
-    prediction = predict(spec, params, graph, with_stress=True)
-    squares = (jnp.sum(x**2) for x in (prediction.energy, prediction.forces, prediction.stress) if x is not None)
-    return sum(squares, jnp.zeros((), graph.positions.dtype))
+    p = predict(spec, params, graph, with_stress=True)
+    squares = [jnp.sum(x**2) for x in (p.energy, p.forces, p.stress, p.charges, p.dipole) if x is not None]
+    logarithms = [jnp.sum(jnp.log(x)) for x in (p.force_noise, p.energy_noise) if x is not None]
+    return sum([*squares, *logarithms], jnp.zeros((), graph.positions.dtype))
 
 
 loss_gradient = jax.jit(jax.grad(_loss, argnums=1), static_argnums=0)

@@ -1,4 +1,4 @@
-"""What holds for a whole potential: its file, its members, its spread, its reference energies, its ASE calculator."""
+"""What holds for a whole potential: its file, its members, its spread, its heads, its reference energies, its ASE calculator."""
 
 import tempfile
 from collections.abc import Sequence
@@ -69,18 +69,26 @@ def spread(potential: Potential, structures: Sequence[Structure]) -> float:
     return _hold(potential, "spread", worst, "the uncertainty is not that of the members")
 
 
+def heads(potential: Potential, structures: Sequence[Structure]) -> float:
+    """A level of theory alone is what it is among others."""
+    worst = 0.0
+    for name in potential.heads:
+        worst = largest(worst, _mismatch(potential.only(name).predict(list(structures)), potential.predict(list(structures), name)))
+    return _hold(potential, "heads", worst, "a structure must be predicted by the columns of its own head, and by no other")
+
+
 def reference(potential: Potential) -> float:
     """An atom alone has its reference energy, no force and no uncertainty."""
-    worst = 0.0
-    for element, expected in zip(potential.elements, potential.reference_energies, strict=True):
-        r = potential.predict(alone(element))
+    worst, atoms = 0.0, [(head, element) for head in potential.heads or (None,) for element in potential.elements]
+    for (head, element), expected in zip(atoms, potential.reference_energies, strict=True):
+        r = potential.predict(alone(element), head)
         worst = largest(worst, (r.energy - expected) / _size(expected), r.forces, r.energy_std)
     return _hold(potential, "reference", worst, "reference energies must be added once, in float64")
 
 
 def calculator(potential: Potential, structures: Sequence[Structure]) -> float:
     """ASE's calculator gives what `predict` gives."""
-    worst, door = 0.0, potential.calculator()
+    worst, door = 0.0, potential.calculator(allow_direct_forces=True)
     for structure in structures:
         atoms, r = structure.to_atoms(), potential.predict(structure)
         atoms.calc = door

@@ -3,6 +3,7 @@
 import copy
 from collections.abc import Sequence
 
+import jax
 import numpy as np
 
 from eqpot.graph import Graph, Structure
@@ -69,6 +70,5 @@ def recompilation(subject: Subject, structures: Sequence[Structure]) -> float:
 def dtype(subject: Subject, structures: Sequence[Structure]) -> float:
     """Number of outputs in another precision than the input."""
     found = subject.run(subject.graph(structures))
-    arrays = (found.energy, found.forces, found.stress, found.atom_energy, found.features)
-    wrong = float(sum(a.dtype != subject.dtype for a in arrays))
+    wrong = float(sum(a.dtype != subject.dtype for a in jax.tree.leaves(found)))
     return subject.hold("dtype", wrong, "a constant or parameter forces another precision")

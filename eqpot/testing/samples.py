@@ -1,6 +1,7 @@
 """Structures to test on, scaled to a model's cutoff so that each atom has neighbours, and few enough to be fast."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -78,9 +79,10 @@ def repeat(structure: Structure, counts: tuple[int, int, int]) -> Structure:
     """A supercell."""
     shifts = np.array(list(np.ndindex(*counts))) @ structure.cell
     positions = (structure.positions[None] + shifts[:, None]).reshape(-1, 3)
-    return Structure(np.tile(structure.numbers, len(shifts)), positions, np.array(counts)[:, None] * structure.cell, structure.pbc)
+    cell = np.array(counts)[:, None] * structure.cell
+    return Structure(np.tile(structure.numbers, len(shifts)), positions, cell, structure.pbc, len(shifts) * structure.charge)
 
 
 def moved(structure: Structure, positions: np.ndarray, cell: np.ndarray | None = None) -> Structure:
     """The same atoms elsewhere."""
-    return Structure(structure.numbers, positions, structure.cell if cell is None else cell, structure.pbc)
+    return replace(structure, positions=positions, cell=structure.cell if cell is None else cell)

@@ -23,11 +23,15 @@ curvature = partial(jax.jit, static_argnums=0)(hessian_vector_product)
 
 @dataclass(frozen=True, eq=False)
 class Output:
-    """Prediction for one structure, on the host in float64; energies without reference energies [eV, Å]."""
+    """Prediction for one structure, on the host in float64; energies without reference energies [eV, Å, e]. What a model does not say is None."""
 
     atom_energy: np.ndarray
     forces: np.ndarray
     stress: np.ndarray | None
+    force_noise: Any = None
+    energy_noise: Any = None
+    charges: Any = None
+    dipole: Any = None
 
     @property
     def energy(self) -> float:
@@ -119,12 +123,16 @@ class Subject:
         return Scale.of(outputs, self.cutoff)
 
     def mismatch(self, found: Sequence[Output], expected: Sequence[Output]) -> float:
-        """Largest relative difference of energies per atom, forces and stresses."""
+        """Largest relative difference of energies per atom, forces and stresses, and of noise and charges where both have them."""
         scale, errors = self.scale(expected), []
         for a, b in zip(found, expected, strict=True):
             errors += [(a.energy - b.energy) / len(b.forces) / scale.energy, (a.forces - b.forces) / scale.force]
             if b.stress is not None:
                 errors.append((a.stress - b.stress) / scale.stress)
+            for name in ("force_noise", "energy_noise", "charges"):
+                x, y = getattr(a, name), getattr(b, name)
+                if x is not None and y is not None:
+                    errors.append((x - y) / max(1.0, largest(y)))
         return largest(*errors)
 
     def hold(self, law: str, measured: float, hint: str) -> float:
@@ -145,9 +153,22 @@ def split(arrays: Any, structures: Sequence[Structure]) -> list[Output]:
     for g, structure in enumerate(structures):
         rows = slice(first, first + len(structure))
         first += len(structure)
-        stress = arrays.stress[g].astype(np.float64) if structure.pbc.all() else None
-        outputs.append(Output(arrays.atom_energy[rows].astype(np.float64), arrays.forces[rows].astype(np.float64), stress))
+        outputs.append(
+            Output(
+                atom_energy=_cut(arrays.atom_energy, rows),
+                forces=_cut(arrays.forces, rows),
+                stress=_cut(arrays.stress, g) if structure.pbc.all() else None,
+                force_noise=_cut(arrays.force_noise, rows),
+                energy_noise=_cut(arrays.energy_noise, g),
+                charges=_cut(arrays.charges, rows),
+                dipole=None if structure.pbc.any() else _cut(arrays.dipole, g),
+            )
+        )
     return outputs
+
+
+def _cut(values: np.ndarray | None, at: int | slice) -> Any:
+    return None if values is None else np.asarray(values[at], np.float64)
 
 
 def largest(*values: Any) -> float:

@@ -1,27 +1,26 @@
 """Batches for training: padded graphs with their labels, in few shapes and a reproducible order.
 
-Frames are sorted into size classes; every batch of a class has the same padded shape, so there is one compile per class. The order of an
-epoch is a pure function of (seed, epoch): nothing has to be remembered to resume.
+What shares a batch is settled by a layout (see `sizes` and `packing`) as a pure function of (seed, epoch): nothing has to be remembered to resume.
+Every batch is dealt to shards of one padded size, which is the leading axis of all its arrays, so that devices take one each.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import cached_property
-from itertools import pairwise
+from typing import Any
 
+import jax
 import numpy as np
 from jaxtyping import Bool, Float
 
-from eqpot.core.errors import StructureError
+from eqpot.core.errors import DataError
 from eqpot.core.tree import record
-from eqpot.graph import Capacity, Frame, Graph, Host, collate, prepare
-from eqpot.graph.batching import best_slots, capacity_of
+from eqpot.graph import Capacity, Graph, collate
 from eqpot.graph.graph import Either
-
-CLASS_COST = 0.03
-"""A further size class (one more compile) has to save this share of the padded atom rows."""
-MAX_CLASSES = 6
-"""Most size classes of a data set."""
+from eqpot.training.packing import Packing
+from eqpot.training.samples import Sample, sizes_of
+from eqpot.training.sizes import SizeClasses, Sizes
+from eqpot.training.workers import WorkerStream
 
 
 @record
@@ -32,43 +31,30 @@ class Targets:
         energy: without reference energies [eV].
         forces: [eV/Å].
         stress: [eV/Å³].
-        has_energy, has_forces, has_stress: which of them are known; forces per atom.
+        charges: of atoms [e].
+        dipole: [e·Å].
+        has_energy, has_forces, has_stress, has_charges, has_dipole: which of them are known; forces and charges per atom.
         weight: of each structure in the loss; with a leading member axis.
     """
 
     energy: Float[Either, " G"]
     forces: Float[Either, "N 3"]
     stress: Float[Either, "G 3 3"]
+    charges: Float[Either, " N"]
+    dipole: Float[Either, "G 3"]
     has_energy: Bool[Either, " G"]
     has_forces: Bool[Either, " N"]
     has_stress: Bool[Either, " G"]
+    has_charges: Bool[Either, " N"]
+    has_dipole: Bool[Either, " G"]
     weight: Float[Either, "*K G"]
 
-
-@dataclass(frozen=True, eq=False)
-class Sample:
-    """A frame made ready: neighbours found, reference energy taken off."""
-
-    frame: Frame
-    host: Host
-    energy: float | None
+    def replace(self, **changes: Any) -> "Targets":
+        """A copy with some arrays replaced."""
+        return replace(self, **changes)
 
 
-def make_samples(frames: Sequence[Frame], elements: Sequence[str], cutoff: float, reference: np.ndarray) -> list[Sample]:
-    """Prepare frames.
-
-    Raises:
-        StructureError: with the origin of the frame in front.
-    """
-    samples = []
-    for frame in frames:
-        try:
-            host = prepare(frame.structure, elements, cutoff)
-        except StructureError as error:
-            raise StructureError(f"{frame.origin}: {error}") from None
-        known = frame.labels.energy
-        samples.append(Sample(frame, host, None if known is None else float(known - reference[host.species].sum())))
-    return samples
+Batch = tuple[list[int], Graph, Targets]
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,105 +62,153 @@ class Batches:
     """All batches of a data set.
 
     Attributes:
-        samples: prepared frames.
-        batch_size: structures per batch.
+        samples: prepared frames, in memory or in a store.
+        batch_size: structures per batch; not used with `batch_atoms`.
         weights: weight of each sample for each member, [members, samples].
         dtype: of the arrays.
+        batch_atoms: fill batches up to this many atoms.
+        shards: parts into which every batch is dealt, alike in atoms.
+        workers: processes that make batches ahead; 0: the calling process makes each when it is asked for.
+
+    Raises:
+        DataError: a structure with more atoms than `batch_atoms`.
     """
 
     samples: Sequence[Sample]
     batch_size: int
     weights: np.ndarray
     dtype: str = "float32"
+    batch_atoms: int | None = None
+    shards: int = 1
+    workers: int = 0
+    _streams: list[WorkerStream] = field(default_factory=list, init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        if self.batch_atoms is not None and len(large := np.flatnonzero(self.sizes.atoms > self.batch_atoms)):
+            k = int(large[0])
+            name, more = self.samples[k].frame.origin or f"frame {k}", f" ({len(large)} such frames)" if len(large) > 1 else ""
+            raise DataError(
+                f"{name}: has {self.sizes.atoms[k]} atoms, above training.batch_atoms = {self.batch_atoms}{more}; "
+                f"set it to at least {self.sizes.atoms.max()} or leave the frame out"
+            )
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_streams": []}
 
     @cached_property
-    def classes(self) -> list[tuple[list[int], Capacity]]:
-        """Indices and padded shape of each size class, small structures first."""
-        order = sorted(range(len(self.samples)), key=lambda k: len(self.samples[k].host))
-        sizes = [len(self.samples[k].host) for k in order]
-        edges = size_classes(sizes, self.batch_size)
-        groups = [order[first:last] for first, last in pairwise(edges)]
-        return [(group, self._capacity(group)) for group in groups]
+    def sizes(self) -> Sizes:
+        """Atoms and neighbours of the samples."""
+        return sizes_of(self.samples)
 
-    def _capacity(self, group: list[int]) -> Capacity:
-        hosts = [self.samples[k].host for k in group]
-        size = min(self.batch_size, len(group))
-        slots = best_slots(hosts)
-        each = [capacity_of([h], exact=True, slots=slots) for h in hosts]
-        rows = None if slots is None else size * max(c.rows or 0 for c in each)
-        return Capacity(size, size * max(c.atoms for c in each), max(c.neighbors for c in each), rows)
+    @cached_property
+    def layout(self) -> SizeClasses | Packing:
+        """Which structures share a batch, and the padded sizes."""
+        if self.batch_atoms is None:
+            return SizeClasses(self.sizes, self.batch_size, self.shards)
+        return Packing(self.sizes, self.batch_atoms, self.shards)
 
     @property
+    def classes(self) -> list[tuple[np.ndarray, Capacity]]:
+        """Indices and padded shape (of a shard) of each size class; all in one when packed."""
+        if isinstance(self.layout, SizeClasses):
+            return self.layout.groups
+        return [(np.arange(len(self.samples)), self.layout.capacity)]
+
+    @cached_property
     def steps_per_epoch(self) -> int:
-        """Number of batches."""
-        return sum(-(-len(group) // capacity.graphs) for group, capacity in self.classes)
+        """Number of batches; packed, an epoch may rarely have one more or less."""
+        return len(self.layout.plan(0, 0))
 
-    @property
+    @cached_property
     def padding(self) -> tuple[float, float]:
-        """Shares of atoms and of neighbour slots that are padding."""
-        counts = [(-(-len(group) // c.graphs), c) for group, c in self.classes]
-        atoms = sum(len(s.host) for s in self.samples) / sum(n * c.atoms for n, c in counts)
-        edges = sum(len(s.host.neighbors.receivers) for s in self.samples) / sum(n * c.slots for n, c in counts)
-        return 1 - atoms, 1 - edges
+        """Shares of atoms and of neighbour slots that are padding, over all shards of an epoch."""
+        padded = [self.layout.deal(chosen)[1] for chosen in self.layout.plan(0, 0)]
+        atoms = self.sizes.atoms.sum(dtype=np.int64) / (self.shards * sum(c.atoms for c in padded))
+        slots = self.sizes.edges.sum(dtype=np.int64) / (self.shards * sum(c.slots for c in padded))
+        return float(1 - atoms), float(1 - slots)
 
-    def epoch(self, seed: int, epoch: int) -> Iterator[tuple[list[int], Graph, Targets]]:
-        """Sample indices, graph and labels of each batch, in the order of this epoch."""
-        rng = np.random.default_rng([seed, epoch])
-        plan = []
-        for group, capacity in self.classes:
-            order = rng.permutation(group)
-            plan += [(order[k : k + capacity.graphs].tolist(), capacity) for k in range(0, len(order), capacity.graphs)]
-        for k in rng.permutation(len(plan)):
-            chosen, capacity = plan[k]
-            graph = collate([self.samples[i].host for i in chosen], capacity, self.dtype)
-            yield chosen, graph, self._targets(chosen, capacity)
+    def epoch(self, seed: int, epoch: int, start: int = 0, local: range | None = None) -> Iterator[Batch]:
+        """Batches of an epoch in its order.
 
-    def _targets(self, chosen: list[int], capacity: Capacity) -> Targets:
-        G, N = capacity.graphs, capacity.atoms
-        targets = Targets(
-            energy=np.zeros(G, self.dtype),
-            forces=np.zeros((N, 3), self.dtype),
-            stress=np.zeros((G, 3, 3), self.dtype),
-            has_energy=np.zeros(G, bool),
-            has_forces=np.zeros(N, bool),
-            has_stress=np.zeros(G, bool),
-            weight=np.zeros((len(self.weights), G), self.dtype),
-        )
+        Args:
+            seed, epoch: settle order and composition.
+            start: batches to leave out at the beginning; they cost nothing.
+            local: shards to make; by default all.
+
+        Yields:
+            the samples of the whole batch; graph and labels, whose arrays have a leading axis of (local) shards.
+        """
+        plan = self.layout.plan(seed, epoch)
+        if not self.workers or start >= len(plan):
+            yield from (self.make(chosen, local) for chosen in plan[start:])
+            return
+        stream = self._stream_at(seed, epoch, start, local)
+        for k in range(start, len(plan)):
+            graph, targets = stream.next()
+            stream.position = (seed, epoch, k + 1, local) if k + 1 < len(plan) else (seed, epoch + 1, 0, local)
+            yield plan[k].tolist(), graph, targets
+
+    def _stream_at(self, seed: int, epoch: int, start: int, local: range | None) -> WorkerStream:
+        """The running stream when it has come to this place, or a new one."""
+        if not self._streams or self._streams[0].position != (seed, epoch, start, local):
+            self.close()
+            self._streams.append(WorkerStream(self.arrays, self.layout.plan, seed, epoch, start, local, self.workers))
+        return self._streams[0]
+
+    def close(self) -> None:
+        """End the worker processes; the next epoch starts new ones."""
+        while self._streams:
+            self._streams.pop().close()
+
+    def make(self, chosen: np.ndarray, local: range | None = None) -> Batch:
+        """One batch of chosen samples; see `epoch`."""
+        return chosen.tolist(), *self.arrays(chosen, local)
+
+    def arrays(self, chosen: np.ndarray, local: range | None = None) -> tuple[Graph, Targets]:
+        """Graph and labels of chosen samples, with a leading axis of shards."""
+        parts, capacity = self.layout.deal(chosen)
+        shards = [self._shard(parts[s], capacity, chosen) for s in (range(self.shards) if local is None else local)]
+        return jax.tree.map(lambda *arrays: np.stack(arrays), *shards)
+
+    def _shard(self, part: np.ndarray, capacity: Capacity, chosen: np.ndarray) -> tuple[Graph, Targets]:
+        samples = [self.samples[int(k)] for k in part]
+        targets = self._targets(samples, self.weights[:, part], capacity)
+        if samples:
+            return collate([s.host for s in samples], capacity, self.dtype), targets
+        return _blank(collate([self.samples[int(chosen[0])].host], capacity, self.dtype)), targets
+
+    def _targets(self, samples: Sequence[Sample], weights: np.ndarray, capacity: Capacity) -> Targets:
+        targets = _no_labels(capacity, len(weights), self.dtype)
         first = 0
-        for g, k in enumerate(chosen):
-            sample, labels = self.samples[k], self.samples[k].frame.labels
-            rows = slice(first, first + len(sample.host))
+        for g, sample in enumerate(samples):
+            labels, rows = sample.frame.labels, slice(first, first + len(sample.host))
             first += len(sample.host)
-            targets.weight[:, g] = self.weights[:, k] * sample.frame.weight
-            if sample.energy is not None:
-                targets.energy[g], targets.has_energy[g] = sample.energy, True
-            if labels.forces is not None:
-                targets.forces[rows], targets.has_forces[rows] = labels.forces, True
-            if labels.stress is not None:
-                targets.stress[g], targets.has_stress[g] = labels.stress, True
+            targets.weight[:, g] = weights[:, g] * sample.frame.weight
+            known = {"energy": sample.energy, **{name: getattr(labels, name) for name in ("forces", "stress", "charges", "dipole")}}
+            if sample.host.structure.pbc.any():
+                known["dipole"] = None  # a periodic structure has no one dipole
+            for name, value in known.items():
+                if value is not None:
+                    place = rows if name in ("forces", "charges") else g
+                    getattr(targets, name)[place], getattr(targets, f"has_{name}")[place] = value, True
         return targets
 
 
-def size_classes(sizes: Sequence[int], batch_size: int) -> list[int]:
-    """Where to cut ascending sizes into classes so that padded rows plus `CLASS_COST` per class are fewest; cut points with both ends.
+def _no_labels(capacity: Capacity, members: int, dtype: str) -> Targets:
+    """Targets of a batch without any label."""
+    G, N = capacity.graphs, capacity.atoms
+    shapes = {"energy": (G,), "forces": (N, 3), "stress": (G, 3, 3), "charges": (N,), "dipole": (G, 3), "weight": (members, G)}
+    masks = {f"has_{name}": np.zeros(shape[0], bool) for name, shape in shapes.items() if name != "weight"}
+    return Targets(**{name: np.zeros(shape, dtype) for name, shape in shapes.items()}, **masks)
 
-    Dynamic programme over the places where the size changes: rows of a class = batches × batch size × its largest structure.
-    """
-    ends = [k for k in range(1, len(sizes)) if sizes[k] != sizes[k - 1]] + [len(sizes)]
-    ends = ends[:: max(1, len(ends) // 200)] if len(ends) > 200 else ends
-    ends = ends if ends[-1] == len(sizes) else [*ends, len(sizes)]
-    price = CLASS_COST * sum(sizes)
-    best: dict[int, tuple[float, list[int]]] = {0: (0.0, [0])}
-    for end in ends:
-        options = []
-        for start, (cost, cuts) in best.items():
-            if len(cuts) <= MAX_CLASSES:
-                count = end - start
-                graphs = min(batch_size, count)
-                rows = -(-count // graphs) * graphs * sizes[end - 1]
-                options.append((cost + rows + price, [*cuts, end]))
-        best[end] = min(options)
-    return best[len(sizes)][1]
+
+def _blank(graph: Graph) -> Graph:
+    """A graph of the same sizes that is all padding."""
+    capacity = graph.capacity
+    last = {"graph_index": np.full_like(graph.graph_index, capacity.graphs - 1)}
+    if graph.receivers is not None:
+        last["receivers"] = np.full_like(graph.receivers, capacity.atoms - 1)
+    return jax.tree.map(np.zeros_like, graph).replace(**last)
 
 
 def bootstrap_weights(members: int, samples: int, seed: int, bootstrap: bool) -> np.ndarray:

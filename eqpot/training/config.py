@@ -1,6 +1,6 @@
 """What a user chooses about a fit. One YAML file maps to `FitConfig`, key by key; see `train/recipes/`."""
 
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from pydantic import Field, field_validator, model_validator
 
@@ -48,11 +48,17 @@ class DataConfig(Config):
     test: str | tuple[str, ...] | float | int | None = Field(
         default=None, description="file(s) to evaluate after the fit, or a share of the training frames"
     )
+    heads: dict[str, str | tuple[str, ...]] = Field(
+        default={}, description="in place of train: files by level of theory, each of which gets a head of its own"
+    )
     max_train: int | None = Field(default=None, ge=1, description="use this many training frames, chosen by the seed")
     keys: KeysConfig = KeysConfig()
     units: UnitsConfig = UnitsConfig()
     reference_energies: dict[str, float] | None = Field(
         default=None, description="energy of each element's atom [eV]; else isolated atoms, else fitted"
+    )
+    hygiene: bool = Field(
+        default=False, description="after the fit, look for training frames with wrong labels and write them to suspicious.extxyz"
     )
     allow: tuple[str, ...] = Field(default=(), description="codes of data checks to accept, such as 'large-forces'; see eqpot inspect")
 
@@ -73,37 +79,133 @@ class EnsembleConfig(Config):
     bootstrap: bool = Field(default=True, description="each member weights the training frames by its own exponential weights of mean one")
 
 
-class LossConfig(Config):
-    """Weights of the mean squared errors.
+Quantity = Literal["energy", "forces", "stress", "charges", "dipole"]
+"""What can be labelled."""
+QUANTITIES: tuple[Quantity, ...] = get_args(Quantity)
+Form = Literal["squared", "huber", "norm"]
 
-    loss = energy·⟨(ΔE/n)²⟩ + forces·⟨ΔF²⟩ + stress·⟨Δσ²⟩, in eV per atom, eV/Å per component, eV/Å³ per component.
-    A frame without a label takes no part in that mean.
+
+class LossConfig(Config):
+    """What is made small: weighted means of errors over the labels that exist.
+
+    loss = energy·⟨(ΔE/n)²⟩ + forces·⟨ΔF²⟩ + stress·⟨Δσ²⟩ + charges·⟨Δq²⟩ + dipole·⟨(Δd/n)²⟩, in eV per atom, eV/Å per component, eV/Å³ per
+    component, e, e·Å per atom. A frame without a label takes no part in that mean.
     """
 
     energy: float = Field(default=100.0, ge=0)
     forces: float = Field(default=10.0, ge=0)
     stress: float = Field(default=1000.0, ge=0)
+    charges: float = Field(default=10.0, ge=0, description="for a model with charges")
+    dipole: float = Field(default=10.0, ge=0, description="for a model with charges")
+    form: Form | None = Field(
+        default=None,
+        description="'squared'; 'huber': linear beyond the size `huber`; 'norm': length of the error vector of an atom or structure; "
+        "default 'huber' where `huber` is given, else 'squared'",
+    )
+    forms: dict[Quantity, Form] = Field(default={}, description="forms that differ, such as {forces: norm}")
     huber: float | None = Field(default=None, gt=0, description="size of an error, in the units above, from which on it counts linearly")
+    noise: Literal["none", "learned", "atoms"] = Field(
+        default="none",
+        description="weights by maximum likelihood: 'learned' trains a noise σ per quantity, 'atoms' one per atom (needs model.noise); "
+        "the weights above then only say what counts (0 or not)",
+    )
+    beta: float = Field(default=0.5, ge=0, le=1, description="for noise 'atoms': each term is weighted by its σ to the power 2·beta")
+    net_force: float = Field(default=0.0, ge=0, description="weight of ⟨(ΣF/n)²⟩ of each structure, for a model with direct forces")
+    net_torque: float = Field(default=0.0, ge=0, description="weight of ⟨(Σ r×F/n)²⟩ of each molecule, for a model with direct forces")
 
     @model_validator(mode="after")
     def _something_is_learned(self) -> "LossConfig":
-        if self.energy == self.forces == self.stress == 0:
+        if not any(getattr(self, name) for name in {"energy", "forces", "stress", *self.model_fields_set}.intersection(QUANTITIES)):
             raise ConfigError("all weights are zero: nothing would be learned")
+        if "huber" in (self.form, *self.forms.values()) and self.huber is None:
+            raise ConfigError("form 'huber' needs the size 'huber' from which on an error counts linearly")
+        if self.noise != "none" and (self.huber is not None or {self.form, *self.forms.values()} - {None, "squared"}):
+            raise ConfigError(f"noise '{self.noise}' is the likelihood of a normal distribution: form must be 'squared'")
         return self
+
+    def form_of(self, name: str) -> Form:
+        """How errors of a quantity count."""
+        chosen: dict[str, Form] = {**self.forms}
+        return chosen.get(name) or self.form or ("huber" if self.huber is not None else "squared")
+
+    def __hash__(self) -> int:
+        return hash(self.model_dump_json())
+
+    @property
+    def weights(self) -> dict[str, float]:
+        """Weight of each quantity; with a likelihood, one for those that count."""
+        weights = {name: getattr(self, name) for name in QUANTITIES}
+        return weights if self.noise == "none" else {name: float(w > 0) for name, w in weights.items()}
+
+
+class StageTwoConfig(Config):
+    """The end of the training, in which energies count more and parameters are averaged at a constant rate."""
+
+    start: float = Field(default=0.75, gt=0, lt=1, description="share of the epochs after which it begins")
+    energy: float = Field(default=1000.0, ge=0)
+    forces: float = Field(default=10.0, ge=0)
+    stress: float = Field(default=1000.0, ge=0)
+    charges: float = Field(default=10.0, ge=0)
+    dipole: float = Field(default=10.0, ge=0)
+    learning_rate: float = Field(default=1e-3, gt=0, le=1)
+    average: Literal["swa", "ema"] = Field(default="swa", description="equal average over the stage, or the exponential one goes on")
+
+    @property
+    def weights(self) -> dict[str, float]:
+        """Weight of each quantity."""
+        return {name: getattr(self, name) for name in QUANTITIES}
+
+
+class FinetuneConfig(Config):
+    """A potential to start from instead of random parameters; its architecture is kept."""
+
+    base: str = Field(description="the potential (.safetensors)")
+    reference_energies: Literal["keep", "refit"] = Field(
+        default="keep", description="'refit': for another level of theory, take new ones from what the base's predictions leave over"
+    )
+    head: str | None = Field(default=None, description="train the new frames on a head of this name, beside the base's")
+    replay: str | tuple[str, ...] | None = Field(
+        default=None, description="file(s) that the base was trained on, mixed in against forgetting"
+    )
+    replay_frames: int | None = Field(default=None, ge=1, description="use this many of them, chosen by the seed")
+    replay_weight: float = Field(default=1.0, gt=0, description="their weight in the loss")
+    allow_disagreement: bool = Field(default=False, description="go on although the base and the new data disagree")
 
 
 class OptimizerConfig(Config):
-    """Adam and its schedule."""
+    """How parameters move."""
 
-    name: Literal["adamw", "amsgrad"] = "amsgrad"
+    name: Literal["adam", "amsgrad", "adamw", "schedule-free", "muon", "lbfgs"] = Field(
+        default="amsgrad", description="'muon' turns matrices and lets Adam move the rest; 'lbfgs' is for tiny sets in one batch"
+    )
     learning_rate: float = Field(default=0.01, gt=0, le=1)
-    warmup: float = Field(default=0.02, ge=0, lt=1, description="share of all steps in which the rate rises from zero")
-    final_rate: float = Field(default=0.01, ge=0, le=1, description="rate at the end of the cosine, relative to its height")
-    weight_decay: float = Field(default=0.0, ge=0)
+    schedule: Literal["cosine", "constant", "plateau"] = Field(
+        default="cosine", description="'plateau' lowers the rate when validation stalls; 'schedule-free' is always constant"
+    )
+    warmup: float = Field(default=0.02, ge=0, lt=1, description="share of the epochs in which the rate rises from zero")
+    final_rate: float = Field(default=0.01, ge=0, le=1, description="lowest rate, relative to the height")
+    plateau_patience: int = Field(default=10, ge=1, description="epochs without a better validation loss before the rate is lowered")
+    plateau_factor: float = Field(default=0.5, gt=0, lt=1)
+    weight_decay: float = Field(default=0.0, ge=0, description="decoupled, of matrices; embeddings, biases and scalars have none")
     clip_norm: float = Field(default=10.0, gt=0, description="largest norm of a member's gradient")
+    accumulate: int = Field(default=1, ge=1, description="batches whose gradients are averaged before a step")
     ema: float = Field(
         default=0.99, ge=0, lt=1, description="decay per step of the averaged parameters, which are those evaluated and kept"
     )
+    rates: dict[str, float] = Field(
+        default={}, description="factor of the rate by pattern of parameter names, such as {'embedding*': 0, 'layers/0/*': 0.1}; 0 freezes"
+    )
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> "OptimizerConfig":
+        if self.name == "lbfgs" and (self.accumulate > 1 or self.rates or self.weight_decay):
+            raise ConfigError("optimizer 'lbfgs' searches along a line of all parameters: accumulate, rates and weight_decay do not apply")
+        if bad := [key for key, rate in self.rates.items() if rate < 0]:
+            raise ConfigError(f"rates: found {self.rates[bad[0]]} for '{bad[0]}', expected a factor of at least 0")
+        return self
+
+    def __hash__(self) -> int:
+        return hash(self.model_dump_json())
 
 
 class TrainingConfig(Config):
@@ -111,9 +213,13 @@ class TrainingConfig(Config):
 
     epochs: int = Field(default=200, ge=1)
     batch_size: int = Field(default=8, ge=1, description="structures per step")
+    batch_atoms: int | None = Field(default=None, ge=1, description="fill steps up to this many atoms instead of counting structures")
+    workers: int = Field(default=0, ge=0, le=64, description="processes that prepare batches; 0: the training process itself")
     patience: int | None = Field(default=None, ge=1, description="stop after this many epochs without a better validation loss")
     max_minutes: float | None = Field(default=None, gt=0, description="stop after this time; the schedule still counts epochs")
+    validate_every: int = Field(default=1, ge=1, description="epochs between validations, each of which is a line of the log")
     checkpoint_every: int = Field(default=10, ge=1, description="epochs between checkpoints")
+    checkpoint_steps: int | None = Field(default=None, ge=1, description="steps between checkpoints within an epoch, for long epochs")
     dtype: Literal["float32", "float64"] = "float32"
     products: Products = Field(
         default="float32", description="precision of matrix products with parameters, where the device offers a choice"
@@ -123,7 +229,8 @@ class TrainingConfig(Config):
     @field_validator("backend")
     @classmethod
     def _backend_is_known(cls, name: str) -> str:
-        choose_backend(name)
+        if name != "auto":  # which one that is, JAX is not asked before it starts
+            choose_backend(name)
         return name
 
 
@@ -139,4 +246,6 @@ class FitConfig(Config):
     ensemble: EnsembleConfig = EnsembleConfig()
     loss: LossConfig = LossConfig()
     optimizer: OptimizerConfig = OptimizerConfig()
+    stage_two: StageTwoConfig | None = Field(default=None, description="a second stage that favours energies; none by default")
+    finetune: FinetuneConfig | None = Field(default=None, description="start from a potential; none by default")
     training: TrainingConfig = TrainingConfig()

@@ -1,7 +1,7 @@
 """Figures of the report. Each is a panel: a drawing as SVG, dense points as a picture in it, and one sentence that says what is seen.
 
 Drawn by matplotlib's objects alone, in one style that is in force only while a figure is drawn: a program that plots on its own is not
-disturbed. Inputs are plain arrays in eV and Å; outputs speak meV, GPa and ps.
+disturbed. Inputs are plain arrays in eV and Å; outputs speak meV, GPa and ps. Backgrounds are clear, so that a page can be dark.
 """
 
 import io
@@ -11,17 +11,17 @@ from typing import Any
 
 import numpy as np
 
+from eqpot.training.metrics import MagnitudeBin
 from eqpot.training.page import Panel, number
 
 BLUE, ORANGE, GREEN, GREY, INK = "#0072b2", "#d55e00", "#009e73", "#8b93a1", "#1f2733"
+COLORS = (BLUE, ORANGE, GREEN, "#b8558f", "#8a6d00", "#2b3a67", "#4f9bc4")
 """From the palette of Okabe and Ito, distinct to colour-blind eyes and in print."""
 SHADES = ("#dcebf6", "#8fc1e3", "#2f8cc7", "#00588c", "#062b45")
 DENSE = 2500
 """From this many points on, a figure shows their density instead of each."""
-TAIL = 0.921317731923561
-"""⟨|e|⟩/√⟨|e|²⟩ of an isotropic Gaussian in three dimensions, √(8/3π)."""
-BAND = (0.268217, 1.765312)
-"""√(χ²₃⁻¹(p)/3) at p = 2.5 % and 97.5 %: between these multiples of σ lie 95 % of calibrated errors."""
+BOX = {"facecolor": "white", "edgecolor": "#e1e5eb"}
+"""Behind text that lies on data."""
 STYLE = {
     "font.size": 10, "font.family": "DejaVu Sans", "text.color": INK, "axes.labelcolor": INK, "axes.edgecolor": "#b9c0ca", "axes.linewidth": 0.8,
     "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True, "axes.axisbelow": True, "axes.formatter.useoffset": False,
@@ -55,7 +55,7 @@ def canvas(width: float = 5.4, height: float = 3.7) -> tuple[Any, Any]:
 def panel(title: str, figure: Any, caption: str, wide: bool = False) -> Panel:
     """Close a drawing."""
     out = io.BytesIO()
-    figure.savefig(out, format="svg", dpi=170, metadata={"Date": None, "Creator": None})
+    figure.savefig(out, format="svg", dpi=170, transparent=True, metadata={"Date": None, "Creator": None})
     return Panel(title, out.getvalue().decode(), caption, wide)
 
 
@@ -68,20 +68,24 @@ def finite(*columns: Any) -> list[np.ndarray]:
 
 @styled
 def curves(title: str, epochs: Sequence[int], lines: Mapping[str, np.ndarray], label: str, best: int | None, caption: str) -> Panel:
-    """Quantities over epochs on a logarithmic axis; `best` marks the epoch that was kept."""
+    """Quantities over epochs, on a logarithmic axis unless one is negative; `best` marks the epoch that was kept."""
     figure, axes = canvas()
     marker = {"marker": "o", "markersize": 3.5} if len(epochs) < 12 else {}
-    for (name, values), color in zip(lines.items(), (BLUE, ORANGE, GREEN), strict=False):
-        values = np.where(np.asarray(values, float) > 0, values, np.nan)
+    columns = {name: np.where(np.isfinite(values), values, np.nan) for name, values in lines.items()}
+    logarithmic = all((values[np.isfinite(values)] >= 0).all() for values in columns.values())
+    for (name, values), color in zip(columns.items(), COLORS, strict=False):
+        values = np.where(values > 0, values, np.nan) if logarithmic else values
         axes.plot(epochs, values, color=color, label=name, **marker)
         if best is not None and best in epochs:
             axes.plot([best], [values[list(epochs).index(best)]], "o", color=color, markersize=6.5, mec="white", mew=1.2, zorder=5)
     if best is not None:
         axes.axvline(best, color=GREY, linewidth=1, linestyle=(0, (4, 3)), label=f"best epoch ({best})", zorder=1)
-    axes.set(yscale="log", xlabel="epoch", ylabel=label)
+    axes.set(yscale="log" if logarithmic else "linear", xlabel="epoch", ylabel=label)
     axes.xaxis.get_major_locator().set_params(integer=True)
-    _plain_log(axes.yaxis)
-    figure.legend(loc="outside upper left", ncols=4, columnspacing=1.2)
+    if logarithmic:
+        plain_log(axes.yaxis)
+    if best is not None or len(lines) > 1:
+        figure.legend(loc="outside upper left", ncols=3 if len(lines) > 2 else 4, columnspacing=1.2)
     return panel(title, figure, caption)
 
 
@@ -93,15 +97,17 @@ def parity(title: str, predicted: np.ndarray, reference: np.ndarray, unit: str, 
     low, high = (min(x.min(), y.min()), max(x.max(), y.max())) if len(x) else (0.0, 1.0)
     pad = 0.04 * (high - low) or 1.0
     axes.axline((low, low), slope=1, color=GREY, linewidth=1, zorder=1)
-    _cloud(axes, x, y)
+    cloud(axes, x, y)
     limits = (low - pad, high + pad)
     axes.set(xlim=limits, ylim=limits, aspect="equal", xlabel=f"reference [{unit}]", ylabel=f"predicted [{unit}]")
     mae, rmse = (float(np.abs(y - x).mean()), float(np.sqrt(((y - x) ** 2).mean()))) if len(x) else (np.nan, np.nan)
-    text, box = f"MAE {number(mae)} {unit}\nRMSE {number(rmse)} {unit}", {"boxstyle": "round,pad=0.45", **_BOX}
+    text, box = f"MAE {number(mae)} {unit}\nRMSE {number(rmse)} {unit}", {"boxstyle": "round,pad=0.45", **BOX}
     axes.text(0.04, 0.96, text, transform=axes.transAxes, va="top", linespacing=1.5, bbox=box)
+    lost = np.size(predicted) - len(x)
     caption = (
         f"Predicted and reference {noun} differ by {number(mae)} {unit} on average over {number(len(x))} values; the line is agreement."
     )
+    caption += f" {number(lost)} more are not finite." if lost else ""
     return panel(title, figure, caption)
 
 
@@ -109,7 +115,7 @@ def parity(title: str, predicted: np.ndarray, reference: np.ndarray, unit: str, 
 def histogram(title: str, residuals: np.ndarray, unit: str, noun: str) -> Panel:
     """Distribution of signed errors, already in `unit`, beside the Gaussian of the same width."""
     (values,) = finite(residuals)
-    figure, axes = canvas()
+    figure, axes = canvas(5.4, 4.5)
     size, width = np.abs(values), float(values.std()) if len(values) else np.nan
     reach = float(size.max()) * 1.02 if len(values) and size.max() else 1.0
     counts, edges, _ = axes.hist(values, bins=min(81, 11 + 2 * int(len(values) ** 0.4)), range=(-reach, reach), color=BLUE, alpha=0.85)
@@ -121,7 +127,7 @@ def histogram(title: str, residuals: np.ndarray, unit: str, noun: str) -> Panel:
     axes.set(xlabel=f"predicted − reference [{unit}]", ylabel=f"number of {noun}")
     if len(values) >= DENSE:
         axes.set(yscale="log", ylim=(0.7, counts.max() * 1.6))
-        _plain_log(axes.yaxis)
+        plain_log(axes.yaxis)
     half, most, worst = (np.quantile(size, q) if len(size) else np.nan for q in (0.5, 0.95, 1.0))
     caption = (
         f"Half of the {noun} are within {number(half)} {unit}, 95 % within {number(most)}, and the largest error is {number(worst)} {unit}."
@@ -130,113 +136,43 @@ def histogram(title: str, residuals: np.ndarray, unit: str, noun: str) -> Panel:
 
 
 @styled
-def error_against_sigma(error: np.ndarray, sigma: np.ndarray, rho: float | None) -> Panel:
-    """Per-atom force error against predicted σ [eV/Å], with binned means and what a calibrated Gaussian in three dimensions would show."""
-    error, sigma = finite(error, sigma)
-    good = (error > 0) & (sigma > 0)
-    error, sigma = 1000 * error[good], 1000 * sigma[good]
-    figure, axes = canvas(5.4, 4.5)
-    axes.set(xscale="log", yscale="log", xlabel="predicted σ of an atom's force [meV/Å]", ylabel="error of an atom's force [meV/Å]")
-    if len(sigma):
-        (left, right), (low, high) = (np.quantile(v, (0.001, 0.999)) * (0.8, 1.25) for v in (sigma, error))
-        line = np.array([left, right])
-        _cloud(axes, sigma, error, log=True)
-        axes.fill_between(line, BAND[0] * line, BAND[1] * line, color=GREEN, alpha=0.1, linewidth=0, label="95 % of calibrated errors")
-        axes.plot(line, TAIL * line, color=GREEN, label="calibrated: mean error = 0.92 σ")
-        bins = np.array_split(np.argsort(sigma), max(1, min(12, len(sigma) // 10)))
-        means = [(sigma[b].mean(), error[b].mean()) for b in bins]
-        axes.plot(*zip(*means, strict=True), "o-", color=ORANGE, mec="white", markersize=6.5, lw=1.2, label="mean error in bins of σ")
+def against_magnitude(bins: Sequence[MagnitudeBin]) -> Panel:
+    """Mean force error in bins of the force, with lines of equal relative error; `bins` as `Evaluation.forces_by_magnitude` gives them."""
+    bins = [b for b in bins if b.count and np.isfinite(b.error) and b.error > 0]
+    figure, axes = canvas()
+    axes.set(xscale="log", yscale="log", xlabel="reference force of an atom [eV/Å]", ylabel="mean error of an atom's force [meV/Å]")
+    if bins:
+        edges = np.array([(b.low or b.high / 2, b.high if np.isfinite(b.high) else 2 * b.low) for b in bins])
+        middle, error = np.sqrt(edges.prod(1)), 1000 * np.array([b.error for b in bins])
+        left, right = edges.min() / 1.15, edges.max() * 1.15
+        low, high = error.min() / 1.8, error.max() * 1.8
+        for share in (0.01, 0.03, 0.1, 0.3, 1.0, 3.0):
+            axes.plot(
+                [left, right], 1000 * share * np.array([left, right]), color="#b9c0ca", linewidth=0.9, linestyle=(0, (4, 3)), zorder=1
+            )
+            _along(axes, share, (left, right), (low, high))
+        axes.hlines(error, *edges.T, color=BLUE, linewidth=2.2)
+        axes.plot(middle, error, "o", color=BLUE, markersize=5.5, mec="white", mew=1)
         axes.set(xlim=(left, right), ylim=(low, high))
-        axes.legend(loc="lower right", fontsize=8.5, frameon=True, borderaxespad=0.6, framealpha=0.92, **_BOX)
-    _plain_log(axes.xaxis)
-    _plain_log(axes.yaxis)
-    ratio = error.mean() / (TAIL * sigma.mean()) if len(sigma) else np.nan
-    tail = f"the mean error is {number(ratio, 2)} times what a calibrated σ would give"
-    if rho is None or not np.isfinite(rho):
-        return panel("Error against σ", figure, f"Over {number(len(sigma))} atoms {tail}.")
-    return panel("Error against σ", figure, f"σ ranks the errors of {number(len(sigma))} atoms with a Spearman ρ of {rho:.2f}, and {tail}.")
-
-
-@styled
-def reliability(levels: np.ndarray, observed: np.ndarray, factor: float | None) -> Panel:
-    """Share of errors inside the region of each nominal level."""
-    figure, axes = canvas(5.4, 4.5)
-    levels, observed = (100 * v for v in finite(levels, observed))
-    axes.plot([0, 100], [0, 100], color=GREY, linewidth=1, label="calibrated")
-    axes.fill_between(levels, levels, observed, color=ORANGE, alpha=0.15, linewidth=0)
-    axes.plot(levels, observed, "o-", color=ORANGE, markersize=4, label="this potential")
-    axes.text(0.05, 0.95, "under-confident:\nσ too large", transform=axes.transAxes, va="top", color="#5b6472", fontsize=9)
-    axes.text(0.95, 0.05, "over-confident:\nσ too small", transform=axes.transAxes, ha="right", color="#5b6472", fontsize=9)
-    axes.set(xlim=(0, 100), ylim=(0, 100), aspect="equal", xlabel="errors expected inside the region [%]", ylabel="errors found inside [%]")
-    axes.legend(loc="center right", bbox_to_anchor=(1, 0.3))
-    return panel("Reliability", figure, _verdict(levels, observed, factor))
-
-
-def _verdict(levels: np.ndarray, observed: np.ndarray, factor: float | None) -> str:
-    """Whether σ is too small or too large, from coverages in %."""
-    if not len(levels):
-        return "There are too few errors to say whether σ is too small or too large."
-    bias, near = float(np.mean(observed - levels)), int(np.argmin(np.abs(levels - 90)))
-    word = "over-confident" if bias < -3 else "under-confident" if bias > 3 else "well calibrated on the whole"
-    scale = f"; {number(factor)} times σ would match them in the mean square" if factor and np.isfinite(factor) else ""
-    return f"The potential is {word}: {observed[near]:.0f} % of the force errors lie where {levels[near]:.0f} % are expected{scale}."
-
-
-@styled
-def over_time(title: str, ps: np.ndarray, lines: Mapping[str, np.ndarray], label: str, caption: str, wide: bool = False) -> Panel:
-    """Quantities along a trajectory; one number instead of an array is a level line."""
-    figure, axes = canvas(11.2 if wide else 5.4, 3.4)
-    for (name, values), color in zip(lines.items(), (BLUE, ORANGE, GREEN), strict=False):
-        if np.ndim(values):
-            axes.plot(ps, np.where(np.isfinite(values), values, np.nan), color=color, linewidth=1.2, label=name)
-        else:
-            axes.axhline(float(values), color=INK, linewidth=1.2, linestyle=(0, (4, 3)), label=name)
-    axes.set(xlabel="time [ps]", ylabel=label)
-    axes.margins(x=0.01)
-    figure.legend(loc="outside upper left", ncols=4)
-    return panel(title, figure, caption, wide)
-
-
-def drift(run: Any) -> float | None:
-    """Slope of the conserved energy [meV/atom/ps]; None where nothing is conserved or there is one frame."""
-    energy = getattr(run, "conserved_energy", None)
-    if energy is None or len(energy) < 2:
-        return None
-    ps, energy = finite(np.asarray(run.time_fs) / 1000, energy)
-    return float(np.polyfit(ps, energy - energy.mean(), 1)[0]) * 1000 / np.shape(run.atom_std)[1] if len(ps) > 1 else None
-
-
-def dynamics(run: Any, target_K: float | None) -> list[Panel]:
-    """What a trajectory did: energies, temperature, and σ unless there is none. `run` is an `eqpot.md.Run` or has its arrays."""
-    ps, sigma, warmth = np.asarray(run.time_fs) / 1000, 1000 * np.asarray(run.atom_std), np.asarray(run.temperature_K)
-    names = {"potential": "potential_energy", "total": "total_energy", "conserved": "conserved_energy"}
-    columns = {name: np.asarray(getattr(run, key)) for name, key in names.items() if getattr(run, key, None) is not None}
-    if "conserved" in columns and np.allclose(columns["conserved"], columns["total"], rtol=0, atol=1e-9):
-        del columns["conserved"]
-    energies = {name: 1000 * (column - column[0]) / sigma.shape[1] for name, column in columns.items()}
-    slope, swing = drift(run), number(float(np.nanstd(energies["potential"])))
-    tail = "" if slope is None else f", and the conserved energy drifts by {number(slope, 2)} meV/atom/ps"
-    caption = f"The potential energy fluctuates by {swing} meV/atom (standard deviation){tail}."
-    panels = [over_time("Energies", ps, energies, "change since the start [meV/atom]", caption)]
-    caption = (
-        f"The temperature is {number(float(np.nanmean(warmth)))} ± {number(float(np.nanstd(warmth)), 2)} K (mean and standard deviation)"
+    plain_log(axes.xaxis)
+    plain_log(axes.yaxis)
+    most = max(bins, key=lambda b: b.count, default=None)
+    span = (
+        "" if most is None else f": {100 * most.relative:.2g} % for the {number(most.count)} atoms from {most.low:g} to {most.high:g} eV/Å"
     )
-    caption += f"; the thermostat is set to {number(target_K)} K." if target_K else "."
-    lines = {"temperature": warmth} | ({"target": np.asarray(target_K)} if target_K else {})
-    panels.append(over_time("Temperature", ps, lines, "temperature [K]", caption))
-    if (sigma > 0).any():
-        top, mean = np.where(np.isfinite(sigma), sigma, 0).max(1), sigma.mean(1)
-        peak = f"the most doubtful atom reached {number(float(top.max()))} meV/Å at {number(float(ps[top.argmax()]))} ps"
-        caption = f"The mean σ of an atom's force is {number(float(np.nanmean(mean)))} meV/Å; {peak}."
-        lines = {"largest of all atoms": top, "mean over atoms": mean}
-        panels.append(over_time("Uncertainty along the way", ps, lines, "σ of an atom's force [meV/Å]", caption, wide=True))
-    return panels
+    caption = f"How large the error is beside the force itself{span}; dashed lines are equal relative errors."
+    return panel("Error beside the force", figure, caption)
 
 
-_BOX = {"facecolor": "white", "edgecolor": "#e1e5eb"}
+def _along(axes: Any, share: float, x: tuple[float, float], y: tuple[float, float]) -> None:
+    """Name a line of equal relative error where it leaves the figure at the top or the right."""
+    place = min(x[1], y[1] / (1000 * share))
+    if x[0] * 1.3 < place and 1000 * share * place > y[0] * 1.1:
+        text = {"color": "#5b6472", "fontsize": 8.5, "ha": "right", "va": "top", "textcoords": "offset points"}
+        axes.annotate(f"{100 * share:g} %", (place, 1000 * share * place), xytext=(-8, -1), **text)
 
 
-def _cloud(axes: Any, x: np.ndarray, y: np.ndarray, log: bool = False) -> None:
+def cloud(axes: Any, x: np.ndarray, y: np.ndarray, log: bool = False) -> None:
     """Points, or their density where there are many; as a picture, so that the file stays small."""
     if len(x) < DENSE:
         axes.scatter(x, y, s=14, color=BLUE, alpha=0.45, linewidths=0, rasterized=True, zorder=2)
@@ -248,7 +184,7 @@ def _cloud(axes: Any, x: np.ndarray, y: np.ndarray, log: bool = False) -> None:
     axes.hexbin(x, y, gridsize=70, bins="log", mincnt=1, cmap=shades, xscale=scale, yscale=scale, linewidths=0.2, rasterized=True, zorder=2)
 
 
-def _plain_log(axis: Any) -> None:
+def plain_log(axis: Any) -> None:
     """Label a logarithmic axis with plain numbers, also between the decades when it spans few."""
     from matplotlib.ticker import FuncFormatter, LogFormatterSciNotation, LogLocator, NullFormatter
 

@@ -1,45 +1,129 @@
-"""The loss: weighted mean squared errors of energy per atom, forces and stress, each over the labels that exist."""
+"""The loss: weighted means of errors of energy per atom, forces, stress, charges and dipoles, each over the labels that exist.
 
+A term is a sum over the structures of this device divided by the number of labels on all devices, so that terms of devices add up to the term
+of the whole batch.
+
+With `noise` the squared errors become negative log-likelihoods of a normal distribution, per component and without constants,
+
+    L = ½ (Δ/σ)² + log σ,
+
+with one trained σ per quantity (Kendall, Gal and Cipolla, CVPR 2018) or one per atom that the network predicts (Nix and Weigend, ICNN 1994), the
+latter weighted by σ^{2β} held fixed, so that hard atoms are not given up (β-NLL; Seitzer et al., ICLR 2022).
+"""
+
+import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Float
 
 from eqpot.graph import Graph
 from eqpot.potential import Prediction
 from eqpot.training.batches import Targets
-from eqpot.training.config import LossConfig
+from eqpot.training.config import QUANTITIES, Form, LossConfig
+
+Terms = dict[str, Float[Array, ""]]
 
 
-def penalty(error: Float[Array, "*n"], huber: float | None) -> Float[Array, "*n"]:
-    """error², or beyond `huber` its linear continuation 2·huber·|error| − huber²."""
-    square = error * error
-    if huber is None:
-        return square
-    return jnp.where(jnp.abs(error) <= huber, square, 2 * huber * jnp.abs(error) - huber**2)
+def label_counts(graph: Graph, targets: Targets) -> Terms:
+    """How many structures or atoms have each label, and how many structures there are."""
+    masks = {name: getattr(targets, f"has_{name}") for name in QUANTITIES} | {"structures": graph.graph_mask}
+    return {name: jnp.sum(mask, dtype=graph.positions.dtype) for name, mask in masks.items()}
 
 
-def masked_mean(values: Float[Array, "n *d"], mask: Bool[Array, " n"], weight: Float[Array, " n"]) -> Float[Array, ""]:
-    """Weighted sum over the masked rows, divided by their number of components; zero when there is none."""
-    shape = (-1, *(1,) * (values.ndim - 1))
-    total = jnp.sum(jnp.where(mask.reshape(shape), values * weight.reshape(shape), 0))
-    count = jnp.sum(mask).astype(values.dtype) * (values.size // values.shape[0])
-    return total / jnp.maximum(count, 1)
+def penalty(error: Float[Array, "n *d"], form: Form, huber: float | None) -> Float[Array, " n"]:
+    """Penalty of each row, a mean over its components: Δ²; beyond `huber` its continuation 2·huber·|Δ| − huber²; or the length ‖Δ‖."""
+    rows = error.reshape(len(error), -1)
+    square = rows * rows
+    if form == "norm":
+        total = jnp.sum(square, -1)
+        return jnp.where(total > 0, jnp.sqrt(jnp.where(total > 0, total, 1)), 0)
+    if form == "huber":
+        assert huber is not None
+        square = jnp.where(jnp.abs(rows) <= huber, square, 2 * huber * jnp.abs(rows) - huber**2)
+    return jnp.mean(square, -1)
+
+
+def errors(prediction: Prediction, graph: Graph, targets: Targets) -> dict[str, Array]:
+    """Predicted − labelled, [n, components]; energies and dipoles per atom. A quantity that is not predicted is left out."""
+    size = jnp.maximum(graph.sum_atoms(jnp.ones_like(prediction.atom_energy)), 1)
+    found = {"energy": (prediction.energy - targets.energy) / size, "forces": prediction.forces - targets.forces}
+    if prediction.stress is not None:
+        found["stress"] = prediction.stress - targets.stress
+    if prediction.charges is not None:
+        assert prediction.dipole is not None
+        found["charges"] = prediction.charges - targets.charges
+        found["dipole"] = (prediction.dipole - targets.dipole) / size[:, None]
+    return found
 
 
 def loss_terms(
-    config: LossConfig, prediction: Prediction, graph: Graph, targets: Targets, weight: Float[Array, " G"]
-) -> dict[str, Float[Array, ""]]:
-    """The unweighted terms of one member's loss: energy [(eV/atom)²], forces [(eV/Å)²], stress [(eV/Å³)²]."""
-    atoms = graph.sum_atoms(jnp.ones_like(prediction.atom_energy))
-    per_atom = (prediction.energy - targets.energy) / jnp.maximum(atoms, 1)
-    terms = {
-        "energy": masked_mean(penalty(per_atom, config.huber), targets.has_energy, weight),
-        "forces": masked_mean(penalty(prediction.forces - targets.forces, config.huber), targets.has_forces, weight[graph.graph_index]),
-    }
-    if prediction.stress is not None:
-        terms["stress"] = masked_mean(penalty(prediction.stress - targets.stress, config.huber), targets.has_stress, weight)
+    config: LossConfig,
+    prediction: Prediction,
+    graph: Graph,
+    targets: Targets,
+    weight: Float[Array, " G"],
+    counts: Terms,
+    noise: dict[str, Float[Array, ""]] | None = None,
+) -> Terms:
+    """The unweighted terms of one member's loss on this device.
+
+    Args:
+        config: forms of the errors, and kind of noise.
+        prediction, graph, targets: of the structures on this device.
+        weight: of each structure.
+        counts: `label_counts` summed over devices.
+        noise: log σ of each quantity, for noise 'learned'.
+
+    Returns:
+        energy [(eV/atom)²], forces [(eV/Å)²], stress [(eV/Å³)²], … for squared errors; lengths for 'norm', numbers for likelihoods.
+    """
+    per_atom = weight[graph.graph_index]
+    sigma = _sigma(config, prediction, graph, noise)
+    terms = {}
+    for name, error in errors(prediction, graph, targets).items():
+        mask = getattr(targets, f"has_{name}")
+        value = penalty(error, config.form_of(name), config.huber)
+        if name in sigma:
+            s = jnp.broadcast_to(sigma[name], value.shape)
+            value = 0.5 * value / s**2 + jnp.log(s)
+            if config.noise == "atoms":
+                value = value * jax.lax.stop_gradient(s) ** (2 * config.beta)
+        rows = per_atom if name in ("forces", "charges") else weight
+        terms[name] = jnp.sum(jnp.where(mask, value * rows, 0)) / jnp.maximum(counts[name], 1)
+    return terms | _balance(config, prediction, graph, counts)
+
+
+def _sigma(config: LossConfig, prediction: Prediction, graph: Graph, noise: dict[str, Array] | None) -> dict[str, Array]:
+    """σ of each quantity whose term is a likelihood, in the units of its error."""
+    if config.noise == "learned":
+        assert noise is not None
+        return {name: jnp.exp(value) for name, value in noise.items()}
+    if config.noise == "atoms":
+        assert prediction.force_noise is not None and prediction.energy_noise is not None
+        size = jnp.maximum(graph.sum_atoms(jnp.ones_like(prediction.atom_energy)), 1)
+        return {"energy": prediction.energy_noise / size, "forces": prediction.force_noise}
+    return {}
+
+
+def _balance(config: LossConfig, prediction: Prediction, graph: Graph, counts: Terms) -> Terms:
+    """Net force and net torque per atom, ⟨(ΣF/n)²⟩ and ⟨(Σ (r−r̄)×F/n)²⟩ [(eV/Å)², eV²]; torque for molecules only, where rotation is a symmetry."""
+    terms: Terms = {}
+    if not (config.net_force or config.net_torque):
+        return terms
+    size = jnp.maximum(graph.sum_atoms(jnp.ones_like(prediction.atom_energy)), 1)[:, None]
+    structures = jnp.maximum(counts["structures"], 1)
+    if config.net_force:
+        terms["net_force"] = jnp.sum(jnp.mean((graph.sum_atoms(prediction.forces) / size) ** 2, -1)) / structures
+    if config.net_torque:
+        centre = graph.sum_atoms(graph.positions) / size
+        torque = graph.sum_atoms(jnp.cross(graph.positions - centre[graph.graph_index], prediction.forces)) / size
+        molecule = jnp.all(graph.cell == 0, (1, 2)) & graph.graph_mask
+        terms["net_torque"] = jnp.sum(jnp.where(molecule, jnp.mean(torque**2, -1), 0)) / structures
     return terms
 
 
-def total_loss(config: LossConfig, terms: dict[str, Float[Array, ""]]) -> Float[Array, ""]:
-    """Σ weight · term."""
-    return sum((getattr(config, name) * value for name, value in terms.items()), jnp.zeros_like(terms["energy"]))
+def total_loss(config: LossConfig, weights: dict[str, Float[Array, ""]], terms: Terms) -> Float[Array, ""]:
+    """Σ weight · term; `weights` are those of the quantities in this stage."""
+    fixed = {"net_force": config.net_force, "net_torque": config.net_torque}
+    return sum(
+        ((weights[name] if name in weights else fixed[name]) * value for name, value in terms.items()), jnp.zeros_like(terms["energy"])
+    )

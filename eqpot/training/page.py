@@ -1,50 +1,24 @@
-"""A self-contained HTML page: its style, and the few elements that the report is made of. Every text that comes in is escaped here."""
+"""A self-contained HTML page: the few elements that reports are made of. Every text that comes in is escaped here.
+
+Style and script are the files `page.css` and `viewer.js` beside this one; they are copied into the page, which fetches nothing.
+"""
 
 import base64
+import json
 import os
 import tempfile
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from eqpot.core.errors import TrainingError
-
-CSS = """
-:root{color-scheme:light dark;--bg:#f5f6f8;--box:#fff;--ink:#1f2733;--soft:#5b6472;--line:#e1e5eb;--note:#fff7e6;--noteline:#e69f00}
-@media(prefers-color-scheme:dark){
-:root{--bg:#14181f;--box:#1d232d;--ink:#e6e9ee;--soft:#a0a9b8;--line:#313947;--note:#2e2818;--noteline:#b98a1d}
-}
-*{box-sizing:border-box}
-body{margin:0;background:var(--bg);color:var(--ink);
-font:16px/1.55 system-ui,-apple-system,"Segoe UI",Roboto,"Helvetica Neue",Arial,sans-serif}
-main{max-width:1120px;margin:0 auto;padding:40px 24px 56px}
-header{margin-bottom:24px}header p{color:var(--soft);margin:0}
-h1{font-size:32px;line-height:1.2;margin:0 0 4px;letter-spacing:-.01em;overflow-wrap:anywhere}
-h2{font-size:21px;margin:44px 0 14px;padding-bottom:6px;border-bottom:1px solid var(--line)}h3{font-size:16px;margin:28px 0 8px}
-p{margin:8px 0;max-width:80ch}
-.cards{display:grid;grid-template-columns:repeat(auto-fit,minmax(155px,1fr));gap:14px;margin:0 0 18px}
-.cards div{background:var(--box);border:1px solid var(--line);border-radius:10px;padding:14px 16px}
-.cards h3{margin:0 0 4px;font-size:12px;font-weight:600;letter-spacing:.05em;text-transform:uppercase;color:var(--soft)}
-.cards b{display:block;font-size:29px;line-height:1.2;font-weight:650;white-space:nowrap}.cards span{display:block}
-.cards p{margin:6px 0 0;font-size:13px;line-height:1.4;color:var(--soft)}
-.note{max-width:none;background:var(--note);border-left:4px solid var(--noteline);border-radius:6px;padding:9px 14px;font-size:15px}
-.grid{display:grid;grid-template-columns:repeat(2,minmax(0,1fr));gap:18px;margin:14px 0}.wide{grid-column:1/-1}
-figure{margin:0;background:#fff;color:#1f2733;border:1px solid var(--line);border-radius:10px;padding:14px 16px 12px;break-inside:avoid}
-figure h4{margin:0 0 8px;font-size:15px}figure img{width:100%;height:auto;display:block}
-figcaption{font-size:14px;line-height:1.45;color:#5b6472;margin-top:10px}
-.scroll{overflow-x:auto;background:var(--box);border:1px solid var(--line);border-radius:10px;margin:12px 0}.narrow{max-width:560px}
-table{border-collapse:collapse;width:100%;font-size:14.5px;font-variant-numeric:tabular-nums}
-th,td{padding:7px 14px;text-align:right;border-bottom:1px solid var(--line);vertical-align:top;white-space:nowrap}
-tr:last-child td{border-bottom:0}th{font-size:12.5px;font-weight:600;color:var(--soft)}
-.text,.facts td{text-align:left}td:first-child{white-space:normal;overflow-wrap:anywhere;min-width:9em}.narrow td:first-child{min-width:0}
-.facts td{white-space:normal;overflow-wrap:anywhere}.facts td:first-child{color:var(--soft);width:12em;padding-right:22px}
-@media(max-width:760px){.grid{grid-template-columns:minmax(0,1fr)}main{padding:24px 14px}h1{font-size:26px}}
-@media print{body{background:#fff;font-size:12px}main{max-width:none;padding:0}h2,h3{break-after:avoid}.scroll,.cards div{break-inside:avoid}}
-"""
+from eqpot.core.version import VERSION
 
 
 @dataclass(frozen=True)
@@ -75,13 +49,22 @@ def number(value: Any, digits: int = 3) -> str:
 
 
 def words(values: Mapping[str, Any]) -> str:
-    """A mapping as a phrase.
+    """A mapping as a phrase; what is None or empty is left out.
 
-    >>> words({"l_max": 2, "radial_hidden": (64, 64), "huber": None, "rate": 0.010})
-    'l_max 2, radial_hidden 64 × 64, rate 0.01'
+    >>> words({"l_max": 2, "radial_hidden": (64, 64), "huber": None, "rate": 0.010, "forms": {"forces": "norm"}})
+    'l_max 2, radial_hidden 64 × 64, rate 0.01, forms (forces norm)'
     """
-    shown = {k: " × ".join(map(str, v)) if isinstance(v, list | tuple) else v for k, v in values.items() if v is not None}
-    return ", ".join(f"{k} {v:g}" if isinstance(v, float) else f"{k} {v}" for k, v in shown.items())
+    return ", ".join(f"{name} {_word(value)}" for name, value in values.items() if value is not None and value not in ({}, (), [], ""))
+
+
+def _word(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return f"({words(value)})"
+    if isinstance(value, list | tuple):
+        return " × ".join(map(str, value))
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def duration(seconds: float) -> str:
@@ -94,14 +77,47 @@ def page(title: str, parts: Iterable[str]) -> str:
     """The whole document, of parts that are HTML already."""
     head = '<meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">'
     body = "\n".join(part for part in parts if part)
-    head += f"<title>{escape(title)}</title><style>{CSS}</style>"
+    head += f"<title>{escape(title)}</title><style>{resource('page.css')}</style>"
     return f'<!doctype html>\n<html lang="en"><head>{head}</head>\n<body><main>\n{body}\n</main></body></html>\n'
+
+
+def resource(name: str) -> str:
+    """Text of a file beside this one."""
+    return files("eqpot.training").joinpath(name).read_text(encoding="utf-8")
 
 
 def section(title: str, *parts: str) -> str:
     """A heading and what belongs to it; nothing without content."""
     inner = "\n".join(part for part in parts if part)
-    return f"<section><h2>{escape(title)}</h2>\n{inner}</section>" if inner else ""
+    return f'<section id="{anchor(title)}"><h2>{escape(title)}</h2>\n{inner}</section>' if inner else ""
+
+
+def anchor(title: str) -> str:
+    """The name by which a section is linked to: 'Worst structures' → 'worst-structures'."""
+    return "-".join(title.lower().split())
+
+
+def header(title: str, remarks: Iterable[str]) -> str:
+    """The heading of the page, and a line below it."""
+    line = " · ".join([*remarks, f"eqpot {VERSION}", time.strftime("%-d %B %Y, %H:%M")])
+    return f"<header><h1>{escape(title)}</h1>{paragraph(line)}</header>"
+
+
+def contents(titles: Iterable[str]) -> str:
+    """Links to sections, which stay in view."""
+    links = "".join(f'<a href="#{escape(anchor(title))}">{escape(title)}</a>' for title in titles)
+    return f'<nav aria-label="Contents">{links}</nav>' if links else ""
+
+
+def folded(title: str, text: str) -> str:
+    """Text that opens on a click, in the type of a program."""
+    return f"<details><summary>{escape(title)}</summary><pre>{escape(text)}</pre></details>"
+
+
+def embedded(name: str, value: Any) -> str:
+    """JSON inside the page, for a script in it; no text can end the element."""
+    text = json.dumps(value, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")
+    return f'<script type="application/json" id="{name}">{text}</script>'
 
 
 def paragraph(text: str, kind: str = "") -> str:
@@ -120,14 +136,29 @@ def cards(rows: Iterable[tuple[str, str, str, str]]) -> str:
     return f'<div class="cards">{"".join(boxes)}</div>' if boxes else ""
 
 
-def table(heads: Sequence[str], rows: Iterable[Sequence[str]], text: Sequence[int] = (0,), kind: str = "") -> str:
-    """A table; the columns `text` are set to the left, numbers to the right. Kind 'narrow' keeps short rows together."""
+def table(heads: Sequence[str], rows: Iterable[Sequence[str]], text: Sequence[int] = (0,), kind: str = "", bars: Sequence[int] = ()) -> str:
+    """A table; the columns `text` are set to the left, numbers to the right. Kind 'narrow' keeps short rows together.
+
+    Numbers of the columns `bars` are also shown as lengths, the largest of a column filling its cell.
+    """
+    rows = [tuple(row) for row in rows]
+    tops = {k: max((_size(row[k]) for row in rows), default=0.0) for k in bars}
 
     def line(tag: str, cells: Sequence[str]) -> str:
         kinds = [' class="text"' if k in text else "" for k in range(len(cells))]
+        if tag == "td":
+            kinds = [f' style="--share:{_size(cells[k]) / tops[k]:.2f}"' if tops.get(k) else kind for k, kind in enumerate(kinds)]
         return "<tr>" + "".join(f"<{tag}{kind}>{escape(cell)}</{tag}>" for kind, cell in zip(kinds, cells, strict=True)) + "</tr>"
 
     return f'<div class="scroll {kind}"><table>{line("th", heads)}{"".join(line("td", row) for row in rows)}</table></div>'
+
+
+def _size(cell: str) -> float:
+    """The number that `number` wrote, or zero."""
+    try:
+        return abs(float(cell.replace("\u202f", "").replace("−", "-")))
+    except ValueError:
+        return 0.0
 
 
 def facts(rows: Iterable[tuple[str, str]]) -> str:
@@ -136,9 +167,9 @@ def facts(rows: Iterable[tuple[str, str]]) -> str:
     return f'<div class="scroll"><table class="facts">{"".join(lines)}</table></div>'
 
 
-def gallery(panels: Iterable[Panel]) -> str:
-    """Figures side by side, each with its caption."""
-    return f'<div class="grid">{"".join(map(_figure, panels))}</div>'
+def gallery(panels: Iterable[Panel], *beside: str) -> str:
+    """Figures side by side, each with its caption, and after them HTML such as a table."""
+    return f'<div class="grid">{"".join((*map(_figure, panels), *beside))}</div>'
 
 
 def _figure(panel: Panel) -> str:

@@ -1,17 +1,36 @@
 """Before the first step: what the data say about the model's units and constants."""
 
-from dataclasses import dataclass
-from typing import Any
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 
-from eqpot.core.elements import symbol
-from eqpot.core.errors import DataError
-from eqpot.data import Dataset, ReferenceEnergies, is_isolated_atom, read, reference_energies, require_sane
+from eqpot.core.elements import atomic_number, symbol
+from eqpot.core.errors import ConfigError, DataError
+from eqpot.data import (
+    Dataset,
+    Frames,
+    ReferenceEnergies,
+    Store,
+    is_isolated_atom,
+    is_store,
+    isolated_atoms,
+    key_numbers,
+    read,
+    reference_energies,
+    require_sane,
+    shared_structures,
+)
 from eqpot.models import Normalization
-from eqpot.potential import ModelSpec
-from eqpot.training.batches import Sample, make_samples
+from eqpot.potential import ModelSpec, Params
 from eqpot.training.config import FitConfig
+from eqpot.training.finetune import Start, start_from
+from eqpot.training.samples import Sample, StoredSamples, make_samples
+
+KNOWN_FRAMES = 20_000
+"""Of a store, at most so many frames, drawn at random, settle checks, reference energies and normalization."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -20,33 +39,37 @@ class Problem:
 
     Attributes:
         spec: the model without parameters.
-        reference: reference energies of the elements.
-        train, valid: prepared frames.
+        reference: reference energies of the elements, of the first head or that of the new frames, and what there is to say about them.
+        reference_energies: those of all heads, one head after the other [eV].
+        train, valid: prepared frames; those of a store are read when asked for.
         with_stress: whether any training frame has a stress label that counts.
         hashes: content hashes of the two data sets.
         warnings: what a user should know about the data, one line each.
+        initial: parameters to start from, with a member axis; None for random ones.
     """
 
     spec: ModelSpec
     reference: ReferenceEnergies
-    train: list[Sample]
+    reference_energies: tuple[float, ...]
+    train: Sequence[Sample]
     valid: list[Sample]
     with_stress: bool
     hashes: dict[str, str]
     warnings: tuple[str, ...]
+    initial: Params | None = None
 
 
-def load_data(config: FitConfig, train: Dataset | None = None, valid: Dataset | None = None) -> tuple[Dataset, Dataset, Dataset | None]:
+def load_data(config: FitConfig, train: Frames | None = None, valid: Frames | None = None) -> tuple[Frames, Frames, Frames | None]:
     """Training, validation and test frames: those given, or those that the configuration names; held-out parts are drawn by the seed.
+
+    A name may be that of a store (see `eqpot.data.Store`), which then stands in place of a Dataset; keys and units were settled when it was made.
 
     Raises:
         DataError: when there is nothing to train on, too little to hold out, or held-out frames are also in the training set.
     """
     given, source = train is not None, config.data
     if train is None:
-        if source.train is None:
-            raise DataError("no training data: set data.train to a file, or pass a Dataset")
-        train = _read(config, source.train)
+        train = _read_training(config)
     test = None
     if isinstance(source.test, str | tuple):
         test = _read(config, source.test)
@@ -60,85 +83,186 @@ def load_data(config: FitConfig, train: Dataset | None = None, valid: Dataset | 
         else:
             valid = _read(config, source.valid)
     if source.max_train is not None and source.max_train < len(train):
-        isolated = np.array([is_isolated_atom(frame) for frame in train])
-        train = train[np.flatnonzero(isolated)] + train[np.flatnonzero(~isolated)].shuffle(config.seed)[: source.max_train]
+        isolated = isolated_atoms(train)
+        rest = np.random.default_rng(config.seed).permutation(np.flatnonzero(~isolated))
+        train = train[np.concatenate([np.flatnonzero(isolated), rest[: source.max_train]])]
     for name, held_out in (("validation", valid), ("test", test)):
-        if held_out is not None and len(repeated := held_out.overlap(train)):
+        if held_out is not None and len(repeated := shared_structures(held_out, train)):
             origin = held_out[int(repeated[0])].origin
             raise DataError(
                 f"{origin}: this {name} frame is also a training frame ({len(repeated)} such frames); remove it from one of them"
             )
-    return train, valid, test
+    return at_head(config, train), at_head(config, valid), None if test is None else at_head(config, test)
 
 
-def _read(config: FitConfig, path: str | tuple[str, ...]) -> Dataset:
+def at_head(config: FitConfig, frames: Frames) -> Frames:
+    """Frames at the head that fine-tuning trains, unless they say another.
+
+    Raises:
+        ConfigError: for the frames of a store, whose heads were settled when it was made.
+    """
+    name = config.finetune.head if config.finetune else None
+    if name is None:
+        return frames
+    if isinstance(frames, Store):
+        raise ConfigError("finetune.head: frames of a store cannot be given a head; name their files")
+    return Dataset(tuple(f if f.head else f.replace(head=name) for f in frames))
+
+
+def _read_training(config: FitConfig) -> Frames:
+    source = config.data
+    if source.heads:
+        if source.train is not None or config.finetune:
+            raise ConfigError("data.heads names training files by level of theory: leave data.train and finetune out")
+        parts = [
+            (name, read(list(files) if isinstance(files, tuple) else files, keys=source.keys.label_keys(), units=source.units.units()))
+            for name, files in source.heads.items()
+        ]
+        return Dataset(tuple(f.replace(head=name) for name, part in parts for f in part))
+    if source.train is None:
+        raise DataError("no training data: set data.train to a file, or pass a Dataset")
+    return _read(config, source.train)
+
+
+def _read(config: FitConfig, path: str | tuple[str, ...]) -> Frames:
+    if isinstance(path, str) and is_store(path):
+        return Store.open(path)
     return read(path if isinstance(path, str) else list(path), keys=config.data.keys.label_keys(), units=config.data.units.units())
 
 
-def _hold_out(frames: Dataset, share: float | int, seed: int, key: str) -> tuple[Dataset, Dataset]:
+def _hold_out(frames: Frames, share: float | int, seed: int, key: str) -> tuple[Frames, Frames]:
     count = round(share * len(frames)) if isinstance(share, float) else share
     if not 0 < count < len(frames):
         raise DataError(f"{key} = {share} holds out {count} of {len(frames)} frames; expected at least one on either side")
-    rest, held_out = frames.split(len(frames) - count, count, seed=seed)
-    return rest, held_out
+    order = np.random.default_rng(seed).permutation(len(frames))
+    isolated = isolated_atoms(frames)[order]
+    order = np.concatenate([order[isolated], order[~isolated]])  # isolated atoms define the zero of energy: they are trained on
+    held = np.zeros(len(order), bool)
+    held[-count:] = True
+    keys = key_numbers(frames)[order]
+    held |= np.isin(keys, keys[held]) & ~isolated_atoms(frames)[order]  # a structure that occurs twice is held out twice
+    return frames[order[~held]], frames[order[held]]
 
 
-def make_problem(config: FitConfig, train: Dataset, valid: Dataset) -> Problem:
+def make_problem(config: FitConfig, train: Frames, valid: Frames) -> Problem:
     """Check the data, fit reference energies, find neighbours, and measure what the model needs to know.
 
     Raises:
         DataError: for data that fail a check (see `eqpot.data.plausibility`), or a loss term without any label.
     """
-    warnings = [f.message for f in require_sane(train, allow=config.data.allow) if f.severity == "warning"]
-    elements = (train + valid).elements
-    reference = reference_energies(train, elements, config.data.reference_energies)
-    e0 = np.array([reference.values[e] for e in elements])
-    frames = [f for f in train if not is_isolated_atom(f)]
+    known, notes = _known(train, config.seed, "checks, reference energies and normalization use")
+    warnings = [f.message for f in require_sane(known, allow=config.data.allow) if f.severity == "warning"]
+    frames = train[np.flatnonzero(~isolated_atoms(train))]
     _require_labels(config, frames)
-    _require_elements(frames, valid)
-    samples = make_samples(frames, elements, config.model.cutoff, e0)
-    spec = ModelSpec(config.model, elements, normalization(samples, len(elements)), config.training.backend, config.training.products)
-    with_stress = config.loss.stress > 0 and any(f.labels.stress is not None for f in frames)
-    held_out = make_samples(list(valid), elements, config.model.cutoff, e0)
+    if config.finetune:
+        start = _start(config, frames, known[np.flatnonzero(~isolated_atoms(known))])
+        spec, frames, e0, initial, measured_of = start.spec, start.train, start.references, start.params, start.train
+        reference = ReferenceEnergies(
+            dict(zip(spec.elements, start.own, strict=True)), "fine-tuning", len(spec.elements), len(spec.elements), ""
+        )
+        notes += start.notes
+        _require_known(spec.elements, valid)
+    else:
+        elements = tuple(sorted({*train.elements, *valid.elements}, key=atomic_number))
+        _require_elements(frames, valid)
+        model = config.model.model_copy(update={"heads": tuple(config.data.heads)}) if config.data.heads else config.model
+        reference, e0 = _references(config, known, elements, model.heads)
+        spec, initial, measured_of = ModelSpec(model, elements, Normalization()), None, [f for f in known if not is_isolated_atom(f)]
+    make = {"elements": spec.elements, "cutoff": spec.config.cutoff, "reference": e0, "heads": spec.config.heads}
+    measured = make_samples(list(measured_of), **make)
+    if not config.finetune:
+        norm = normalization(measured, len(spec.elements), spec.config.n_heads)
+        spec = ModelSpec(spec.config, spec.elements, norm, config.training.backend, config.training.products)
+    samples = StoredSamples(frames, **make, workers=config.training.workers) if isinstance(frames, Store) else measured
+    with_stress = config.loss.stress > 0 and frames.label_counts()["stress"] > 0 and spec.conservative
+    held_out, more = _known(valid, config.seed, "validation uses")
     hashes = {"train": train.content_hash, "valid": valid.content_hash}
-    return Problem(spec, reference, samples, held_out, with_stress, hashes, (*filter(None, [reference.message]), *warnings))
+    if config.finetune:
+        hashes["base"] = hashlib.sha256(Path(config.finetune.base).read_bytes()).hexdigest()
+    messages = (*filter(None, [reference.message]), *notes, *more, *warnings)
+    flat = tuple(map(float, np.ravel(e0)))
+    return Problem(spec, reference, flat, samples, make_samples(held_out, **make), with_stress, hashes, messages, initial)
 
 
-def _require_labels(config: FitConfig, frames: list[Any]) -> None:
-    if not frames:
+def _start(config: FitConfig, frames: Frames, known: Dataset) -> Start:
+    """Where fine-tuning begins; a store is compared by what is known of it and trained on as it is."""
+    assert config.finetune is not None
+    replay = None if config.finetune.replay is None else _read(config, config.finetune.replay)
+    if replay is not None and (isinstance(replay, Store) or isinstance(frames, Store)):
+        raise ConfigError("finetune.replay: replayed frames are mixed with the new ones in memory; name files, not stores")
+    start = start_from(config, known, replay)
+    return replace(start, train=frames) if isinstance(frames, Store) else start
+
+
+def _references(
+    config: FitConfig, known: Dataset, elements: tuple[str, ...], heads: tuple[str, ...]
+) -> tuple[ReferenceEnergies, np.ndarray]:
+    """Those of the first head, and the array of all, [heads, elements]; an element that a head never sees takes that of another head."""
+    if not heads:
+        reference = reference_energies(known, elements, config.data.reference_energies)
+        return reference, np.array([[reference.values[e] for e in elements]])
+    each = [reference_energies(Dataset(tuple(f for f in known if (f.head or heads[0]) == head))) for head in heads]
+    anywhere = {e: v for one in reversed(each) for e, v in one.values.items()}
+    return each[0], np.array([[one.values.get(e, anywhere[e]) for e in elements] for one in each])
+
+
+def _require_known(elements: tuple[str, ...], valid: Frames) -> None:
+    if unseen := [e for e in valid.elements if e not in elements]:
+        raise DataError(f"element {unseen[0]} of the validation frames is neither in the base nor in any training frame")
+
+
+def _known(frames: Frames, seed: int, use: str) -> tuple[Dataset, list[str]]:
+    """Frames in memory: all of a data set, of a store at most `KNOWN_FRAMES` and all isolated atoms; and what to say about it."""
+    if not isinstance(frames, Store):
+        return frames, []
+    sampled = frames.sample(KNOWN_FRAMES, seed)
+    return sampled, [] if len(sampled) == len(frames) else [
+        f"{use} {len(sampled):,} of {len(frames):,} frames of the store, drawn at random"
+    ]
+
+
+def _require_labels(config: FitConfig, frames: Frames) -> None:
+    if not len(frames):
         raise DataError("no training frames besides isolated atoms")
+    counts = frames.label_counts()
     for name in ("energy", "forces"):
-        if getattr(config.loss, name) > 0 and all(getattr(f.labels, name) is None for f in frames):
+        if getattr(config.loss, name) > 0 and not counts[name]:
             raise DataError(
                 f"loss.{name} is {getattr(config.loss, name):g} but no training frame has {name}; name its key in data.keys or set the weight to 0"
             )
-    if "stress" in config.loss.model_fields_set and config.loss.stress > 0 and all(f.labels.stress is None for f in frames):
+    if "stress" in config.loss.model_fields_set and config.loss.stress > 0 and not counts["stress"]:
         raise DataError("loss.stress is set but no training frame has a stress; name its key in data.keys or leave the weight out")
 
 
-def _require_elements(frames: list[Any], valid: Dataset) -> None:
-    seen = {z for f in frames for z in f.structure.numbers}
+def _require_elements(frames: Frames, valid: Frames) -> None:
+    seen = set(frames.elements)
+    if seen >= set(valid.elements):
+        return
     for frame in valid:
-        unseen = set(frame.structure.numbers) - seen
+        unseen = {symbol(z) for z in frame.structure.numbers} - seen
         if unseen and not is_isolated_atom(frame):
-            raise DataError(f"{frame.origin}: element {symbol(min(unseen))} of this validation frame is in no training frame")
+            raise DataError(f"{frame.origin}: element {min(unseen, key=atomic_number)} of this validation frame is in no training frame")
 
 
-def normalization(samples: list[Sample], n_species: int) -> Normalization:
+def normalization(samples: Sequence[Sample], n_species: int, n_heads: int = 1) -> Normalization:
     """Average neighbours, energy scale and per-element shift of the training frames.
 
     The scale is the RMS force component times 1 Å (1 without forces). The shift is the least-squares energy per element that reference energies
-    leave over, nearest to an equal energy per atom.
+    leave over, nearest to an equal energy per atom, for each head.
     """
     neighbors = sum(len(s.host.neighbors.receivers) for s in samples) / sum(len(s.host) for s in samples)
     forces = [s.frame.labels.forces for s in samples if s.frame.labels.forces is not None]
     rms = float(np.sqrt(np.mean(np.concatenate(forces) ** 2))) if forces else 1.0
-    with_energy = [s for s in samples if s.energy is not None]
-    shift = np.zeros(n_species)
-    if with_energy:
-        counts = np.array([np.bincount(s.host.species, minlength=n_species) for s in with_energy], float)
-        sizes = counts.sum(1)
-        per_atom = np.array([s.energy for s in with_energy]) / sizes
-        mean = per_atom.mean()
-        shift = mean + np.linalg.lstsq(counts / sizes[:, None], per_atom - mean, rcond=1e-3)[0]
-    return Normalization(round(max(neighbors, 1.0), 6), round(max(rms, 1e-3), 9), tuple(float(f"{s:.9g}") for s in shift))
+    shift = [_shift([s for s in samples if s.host.head == h and s.energy is not None], n_species) for h in range(n_heads)]
+    values = tuple(float(f"{s:.9g}") for s in np.concatenate(shift))
+    return Normalization(round(max(neighbors, 1.0), 6), round(max(rms, 1e-3), 9), values)
+
+
+def _shift(samples: list[Sample], n_species: int) -> np.ndarray:
+    if not samples:
+        return np.zeros(n_species)
+    counts = np.array([np.bincount(s.host.species, minlength=n_species) for s in samples], float)
+    sizes = counts.sum(1)
+    per_atom = np.array([s.energy for s in samples]) / sizes
+    mean = per_atom.mean()
+    return mean + np.linalg.lstsq(counts / sizes[:, None], per_atom - mean, rcond=1e-3)[0]

@@ -9,106 +9,128 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, Float
 
 from eqpot.core.tree import record
 from eqpot.graph import Graph
-from eqpot.potential import ModelSpec, Params, map_members, place_members, predictor
+from eqpot.potential import ModelSpec, Params, predictor
 from eqpot.training.batches import Targets
-from eqpot.training.config import LossConfig, OptimizerConfig
-from eqpot.training.losses import loss_terms, total_loss
+from eqpot.training.config import QUANTITIES, LossConfig, OptimizerConfig
+from eqpot.training.losses import Terms, label_counts, loss_terms, total_loss
+from eqpot.training.optimizers import evaluated, finite, global_objective, make_optimizer
+from eqpot.training.parallel import Layout, each_member
+from eqpot.training.schedule import Knobs
 
 
 @record
 class TrainState:
-    """All that is needed to continue; parameters, averages and optimiser state have a leading member axis."""
+    """All that is needed to continue; every array has a leading member axis.
+
+    Attributes:
+        params: parameters of the network.
+        noise: log σ of each quantity, trained where `loss.noise` is 'learned', else empty.
+        average: averaged parameters, which are those evaluated.
+        optimizer: state of the optimiser of both.
+    """
 
     params: Params
+    noise: dict[str, Float[Array, "*K"]]
     average: Params
     optimizer: Any
-    step: Int[Array, ""]
 
 
 @record
 class StepInfo:
-    """What a step reports: per-member loss and terms, and whether the step was taken (all numbers finite)."""
+    """What a step reports: loss and terms of each member, and whether its numbers were finite."""
 
-    loss: Float[Array, " K"]
-    terms: dict[str, Float[Array, " K"]]
-    finite: Bool[Array, ""]
-
-
-def learning_rate(config: OptimizerConfig, total_steps: int) -> optax.Schedule:
-    """Linear warm-up, then a cosine down to `final_rate`."""
-    warmup = int(config.warmup * total_steps)
-    peak = config.learning_rate
-    return optax.warmup_cosine_decay_schedule(
-        peak if warmup == 0 else 0.0, peak, warmup, max(total_steps, warmup + 1), peak * config.final_rate
-    )
+    loss: Float[Array, "*K"]
+    terms: dict[str, Float[Array, "*K"]]
+    finite: Bool[Array, "*K"]
 
 
-def make_optimizer(config: OptimizerConfig, total_steps: int) -> optax.GradientTransformation:
-    """Clipping by global norm, then Adam with decoupled weight decay."""
-    scale = optax.scale_by_amsgrad() if config.name == "amsgrad" else optax.scale_by_adam()
-    return optax.chain(
-        optax.clip_by_global_norm(config.clip_norm),
-        scale,
-        optax.add_decayed_weights(config.weight_decay),
-        optax.scale_by_learning_rate(learning_rate(config, total_steps)),
-    )
-
-
-def init_state(params: Params, config: OptimizerConfig, total_steps: int) -> TrainState:
+def init_state(params: Params, spec: ModelSpec, loss: LossConfig, optimizer: OptimizerConfig, with_stress: bool) -> TrainState:
     """The state before the first step; `params` have a member axis."""
-    optimizer = jax.vmap(make_optimizer(config, total_steps).init)(params)
-    return TrainState(params, jax.tree.map(jnp.array, params), optimizer, jnp.zeros((), jnp.int32))
+    members, dtype = len(jax.tree.leaves(params)[0]), jax.tree.leaves(params)[0].dtype
+    noise = {}
+    if loss.noise == "learned":
+        trained = [
+            q
+            for q in QUANTITIES
+            if loss.weights[q] and (q != "stress" or with_stress) and (q not in ("charges", "dipole") or spec.config.charges)
+        ]
+        noise = {q: jnp.full(members, np.log(spec.normalization.scale), dtype) for q in trained}
+    state = jax.vmap(make_optimizer(optimizer).init)(_trained(params, noise))
+    return TrainState(params, noise, jax.tree.map(jnp.array, params), state)
 
 
-def place(state: TrainState) -> TrainState:
-    """The state on the devices where its members are trained."""
-    members, step = place_members((state.params, state.average, state.optimizer), state.step)
-    return TrainState(*members, step=step)
+def _trained(params: Params, noise: dict[str, Any]) -> Params:
+    """All that the optimiser moves."""
+    return {**params, "noise": noise} if noise else params
 
 
-@partial(jax.jit, static_argnames=("spec", "loss", "optimizer", "total_steps", "with_stress"), donate_argnames=("state",))
+def _parts(trained: Any) -> tuple[Params, dict[str, Any]]:
+    """Inverse of `_trained`."""
+    return {name: value for name, value in trained.items() if name != "noise"}, trained.get("noise", {})
+
+
+@partial(jax.jit, static_argnames=("spec", "loss", "optimizer", "layout", "with_stress"), donate_argnames=("state",))
 def train_step(
     spec: ModelSpec,
     loss: LossConfig,
     optimizer: OptimizerConfig,
-    total_steps: int,
+    layout: Layout,
     with_stress: bool,
     state: TrainState,
     graph: Graph,
     targets: Targets,
+    knobs: Knobs,
 ) -> tuple[TrainState, StepInfo]:
-    """One step of all members; a step with a number that is not finite leaves the state as it was."""
-    transform = make_optimizer(optimizer, total_steps)
-    step = state.step.astype(float)
-    decay = jnp.minimum(optimizer.ema, (1 + step) / (10 + step))  # a young average forgets faster
+    """One step of all members; a member whose numbers are not finite stays as it was.
 
-    def make(graph: Graph, targets: Targets, decay: Array):
+    Args:
+        spec, loss, optimizer, layout, with_stress: what is compiled for.
+        state: used up.
+        graph, targets: shards of the batch along a leading axis.
+        knobs: rate, averaging and weights of this step.
+    """
+
+    def body(state: TrainState, knobs: Knobs, batch: tuple[Graph, Targets]) -> tuple[TrainState, StepInfo]:
+        graph, targets = batch
+        counts = layout.add(label_counts(graph, targets))
         predict_member = predictor(spec, graph, with_stress)  # geometry is worked out once for all members
+        transform = make_optimizer(optimizer, knobs.rate)
 
-        def update(args: tuple[Params, Params, Any, Array]):
-            params, average, opt_state, weight = args
+        def update(member: tuple[TrainState, Array]) -> tuple[TrainState, StepInfo]:
+            old, weight = member
+            trained = _trained(old.params, old.noise)
 
-            def objective(params: Params):
-                terms = loss_terms(loss, predict_member(params), graph, targets, weight)
-                return total_loss(loss, terms), terms
+            def objective(trained: Params) -> tuple[Array, Terms]:
+                params, noise = _parts(trained)
+                terms = loss_terms(loss, predict_member(params), graph, targets, weight, counts, noise)
+                return total_loss(loss, knobs.weights, terms), terms
 
-            (value, terms), gradient = jax.value_and_grad(objective, has_aux=True)(params)
+            (value, terms), gradient = jax.value_and_grad(objective, has_aux=True)(trained)
+            value, terms, gradient = layout.add((value, terms, gradient))
+            search = {"value": value, "grad": gradient, "value_fn": global_objective(objective, layout.add)}
             with jax.numpy_dtype_promotion("standard"):  # optax mixes its step counter with floats
-                updates, opt_state = transform.update(gradient, opt_state, params)
-            params = optax.apply_updates(params, updates)
-            average = jax.tree.map(lambda a, p: a + (1 - decay).astype(p.dtype) * (p - a), average, params)
-            finite = jnp.isfinite(value) & jnp.isfinite(optax.tree.norm(gradient))
-            return (params, average, opt_state), value, terms, finite
+                updates, opt_state = transform.update(gradient, old.optimizer, trained, **(search if optimizer.name == "lbfgs" else {}))
+                trained = optax.apply_updates(trained, updates)
+                average = evaluated(optimizer, opt_state, trained)
+            params, noise = _parts(trained)
+            if average is None:
+                average = jax.tree.map(lambda a, p: a + (1 - knobs.keep) * (p - a), old.average, params)
+            new = TrainState(params, noise, _parts(average)[0], opt_state)
+            good = finite(value, gradient)
+            new = jax.tree.map(lambda a, b: jnp.where(good, a, b), new, old)
+            return new, StepInfo(value, terms, good)
 
-        return update
+        return each_member(update, (state, targets.weight))
 
-    old = (state.params, state.average, state.optimizer)
-    new, value, terms, finite = map_members(make, (*old, targets.weight), graph, targets, decay)
-    finite = jnp.all(finite)
-    params, average, opt_state = jax.tree.map(lambda a, b: jnp.where(finite, a, b), new, old)
-    return TrainState(params, average, opt_state, state.step + 1), StepInfo(value, terms, finite)
+    return layout.run(body, state, knobs, (graph, targets))
+
+
+def compiled_programs() -> int:
+    """Forms in which a step has been compiled in this process."""
+    return train_step._cache_size()  # type: ignore[attr-defined]

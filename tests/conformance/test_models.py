@@ -19,10 +19,20 @@ MODELS = {
     "grid, cubes": {"update": "grid", "correlation": 3, "l_max": 2, "hidden": "4x0e + 4x1o"},
     "gate, scalars": {"update": "gate", "correlation": 1, "l_max": 1, "hidden": "4x0e"},
     "gate, tensors": {"update": "gate", "correlation": 1, "l_max": 2, "hidden": "4x0e + 4x1o + 4x2e", "cutoff": 5.0},
+    "direct forces, triples": {"correlation": 2, "l_max": 2, "hidden": "4x0e + 4x1o", "direct_forces": True, "charges": True},
+    "direct forces, gate, one layer": {
+        "update": "gate",
+        "correlation": 1,
+        "l_max": 1,
+        "hidden": "4x0e",
+        "n_layers": 1,
+        "direct_forces": True,
+    },
 }
 DEEP = {
     "quadruples, vectors": {"correlation": 3},
     "gate, vectors": {"update": "gate", "correlation": 1, "envelope_order": 3},
+    "noise, charges, heads": {"correlation": 2, "l_max": 1, "hidden": "4x0e", "noise": True, "charges": True, "heads": ("low", "high")},
 }
 
 
@@ -63,7 +73,8 @@ def test_the_grid_of_architectures(correlation, degree, make_spec, draw):
         print(check_model(spec, draw(spec, 3), dtype=dtype, skip=SECOND))
 
 
-@pytest.mark.parametrize(("kind", "dtype"), [("contraction", "float32"), ("gate", "float64")])
+@pytest.mark.parametrize(("kind", "dtype"), [("contraction", "float32"), ("gate", "float64"), ("outputs", "float64")])
 def test_ensembles(kind, dtype, gate_potential, make_potential, structures):
-    ensemble = make_potential(members=3, tiny=True) if kind == "contraction" else gate_potential
+    outputs = {"noise": True, "charges": True, "direct_forces": True, "heads": ("low", "high")} if kind == "outputs" else {}
+    ensemble = gate_potential if kind == "gate" else make_potential(members=3, tiny=True, **outputs)
     print("\n", check_potential(ensemble.astype(dtype), structures[:2], only=tuple(POTENTIAL_CHECKS)))

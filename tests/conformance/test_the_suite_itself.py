@@ -9,6 +9,7 @@ import pytest
 from eqpot.models import AtomOutputs
 from eqpot.potential import ModelSpec
 from eqpot.testing import MODEL_CHECKS, POTENTIAL_CHECKS, TOLERANCES, check_model
+from eqpot.testing.checks import applies
 
 
 @dataclass(frozen=True)
@@ -54,12 +55,32 @@ class Toy(ModelSpec):
         }
         energy = jnp.where(graph.atom_mask, change.get(fault, lambda: energy)(), number(0.0))
         features = energy[:, None]
-        return AtomOutputs(energy, features.astype("float32") if fault == "dtype" else features)
+        features = features.astype("float32") if fault == "dtype" else features
+        return AtomOutputs(
+            energy,
+            features,
+            force_noise=self.noise(graph, energy),
+            energy_noise=self.noise(graph, energy),
+            charges=self.charges(graph, energy),
+        )
+
+    def noise(self, graph, energy):
+        """1 + E², which in padding is one."""
+        faults = {"negative": lambda: -energy, "uneven": lambda: 1 + graph.positions[:, 0] ** 2, "silent": lambda: energy**2}
+        return jnp.where(graph.atom_mask, faults.get(self.fault, lambda: 1 + energy**2)(), jnp.ones_like(energy))
+
+    def charges(self, graph, energy):
+        charges = graph.positions[:, 0] if self.fault == "uneven" else energy
+        share = (graph.charge - graph.sum_atoms(charges)) / jnp.maximum(graph.sum_atoms(jnp.ones_like(charges)), 1)
+        if self.fault == "leak":  # all structures share what is missing
+            share = jnp.full_like(share, jnp.mean(share))
+        neutral = self.fault == "neutral"
+        return jnp.where(graph.atom_mask, charges + (0 if neutral else share[graph.graph_index]), 0)
 
 
 @pytest.fixture(scope="module")
 def toy(make_spec):
-    spec = make_spec(tiny=True)
+    spec = make_spec(tiny=True, noise=True, charges=True)
     return Toy(spec.config, spec.elements, spec.normalization), {"charge": jnp.asarray([0.8, 1.0, 1.3])}
 
 
@@ -94,6 +115,13 @@ def test_a_sound_toy_passes(toy):
         ("far", "reach"),
         ("cell", "extensivity"),
         ("far", "extensivity"),
+        ("neutral", "charges"),
+        ("leak", "charges"),
+        ("uneven", "charges"),
+        ("uneven", "dipole"),
+        ("uneven", "noise"),
+        ("negative", "noise"),
+        ("silent", "parameter_gradient"),
     ],
 )
 def test_each_fault_is_caught(toy, fault, law):
@@ -123,6 +151,17 @@ def test_a_specification_that_hashes_by_identity_recompiles(toy):
     spec, params = toy
     with pytest.raises(AssertionError, match="recompilation"):
         check_model(ByIdentity(spec.config, spec.elements, spec.normalization), params, only=("recompilation",))
+
+
+def test_only_laws_that_apply_are_asked(make_spec, draw):
+    """No laws of derivatives where there are none, no laws of outputs that a model does not have."""
+    everything = set(MODEL_CHECKS)
+    plain, direct, charged = (make_spec(tiny=True, **keys) for keys in ({}, {"direct_forces": True}, {"charges": True}))
+    assert {law for law in everything if applies(law, plain)} == everything - {"charges", "dipole", "noise"}
+    assert {law for law in everything if applies(law, charged)} == everything - {"noise"}
+    missing = {"net_force", "stress_symmetry", "forces", "stress", "work", "hessian"}
+    assert {law for law in everything if applies(law, direct)} == everything - missing - {"charges", "dipole", "noise"}
+    assert not check_model(direct, draw(direct, 0), only=sorted(missing))
 
 
 def test_names_are_checked_and_every_law_has_a_bound(toy):

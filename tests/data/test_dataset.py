@@ -52,8 +52,10 @@ def test_the_hash_depends_on_content_alone(dataset, tmp_path):
         lambda f: f.replace(labels=Labels(f.labels.energy)),
         lambda f: f.replace(structure=Structure(f.structure.numbers, f.structure.positions + 1e-9)),
         lambda f: f.replace(structure=Structure(f.structure.numbers[::-1], f.structure.positions)),
+        lambda f: f.replace(structure=Structure(f.structure.numbers, f.structure.positions, charge=1)),
+        lambda f: f.replace(head="another level"),
     ],
-    ids=["energy", "label removed", "position", "element"],
+    ids=["energy", "label removed", "position", "element", "total charge", "head"],
 )
 def test_the_hash_notices_every_change(dataset, change):
     assert Dataset((change(dataset[0]), *dataset.frames[1:])).content_hash != dataset.content_hash
@@ -85,7 +87,7 @@ def test_structures_in_two_sets_are_found_whatever_their_labels(dataset, water):
 
 
 def test_counts_and_groups(dataset):
-    assert dataset.label_counts() == {"energy": 10, "forces": 10, "stress": 0, "charges": 0, "dipole": 0, "total_charge": 0}
+    assert dataset.label_counts() == {"energy": 10, "forces": 10, "stress": 0, "charges": 0, "dipole": 0}
     assert (dataset + Dataset((isolated(1, -13.0),))).groups == {"default": 10, "isolated_atom": 1}
     assert repr(dataset) == "Dataset(10 frames; H O; 10 energy, 10 forces)"
 

@@ -20,6 +20,18 @@ def hosts():
     return [prepare(s, ELEMENTS, CUTOFF) for s in (Structure([1, 8], [[0, 0, 0], [0, 0, 1]]), crystal, slab)]
 
 
+def test_charge_head_and_origin_stand_with_their_structure():
+    """Positions in the graph plus the origin are those given, for molecules; a crystal has no origin, and padding has nothing."""
+    ion = Structure([1, 8], [[50.0, 3, -7], [50, 3, -6]], charge=-1)
+    crystal = Structure([8], [[7.0, 0, 0]], 3 * np.eye(3), True, charge=2)
+    graph = collate([prepare(ion, ELEMENTS, CUTOFF, head=1), prepare(crystal, ELEMENTS, CUTOFF)], Capacity(4, 8, 64), "float64")
+    assert graph.charge.tolist() == [-1, 2, 0, 0]
+    assert graph.head.tolist() == [1, 0, 0, 0]
+    np.testing.assert_allclose(graph.positions[:2] + graph.origin[0], ion.positions, atol=1e-12)
+    assert np.abs(graph.origin[0]).max() > 1
+    assert not graph.origin[1:].any()
+
+
 @pytest.mark.parametrize("capacity", [None, Capacity(3, 7, 200), Capacity(6, 40, 128)])
 def test_every_edge_is_in_its_place(hosts, capacity):
     graph = collate(hosts, capacity, "float64")

@@ -87,6 +87,33 @@ def test_there_and_back_through_ase(atoms):
     assert Structure.from_atoms(structure) is structure
 
 
+@pytest.mark.parametrize("key", ["total_charge", "charge"])
+def test_the_total_charge_goes_there_and_back_through_ase(key):
+    atoms = molecule("H2O")
+    assert Structure.from_atoms(atoms).charge == 0.0
+    assert not Structure.from_atoms(atoms).to_atoms().info
+    atoms.info[key] = -1
+    ion = Structure.from_atoms(atoms)
+    assert ion.charge == -1.0
+    assert Structure.from_atoms(ion.to_atoms()).charge == -1.0
+
+
+@pytest.mark.parametrize(
+    ("info", "message"),
+    [
+        ({"total_charge": np.nan}, "charge: found nan, expected the total charge as a finite number"),
+        ({"charge": "one"}, "charge: expected numbers"),
+        ({"charge": [0.1, 0.2]}, r"charge: found shape \(2,\), expected \(\)"),
+        ({"charge": 1, "total_charge": 0}, "expected one total charge; remove one of them"),
+    ],
+)
+def test_total_charges_that_are_none(info, message):
+    atoms = molecule("H2")
+    atoms.info.update(info)
+    with pytest.raises(StructureError, match=message):
+        Structure.from_atoms(atoms).check()
+
+
 @pytest.mark.parametrize("thing", [None, 3, "H2O", np.zeros((2, 3))])
 def test_other_things_are_refused(thing):
     with pytest.raises(StructureError, match=r"expected ase\.Atoms or eqpot.Structure, found"):

@@ -31,6 +31,17 @@ def _run(files, *options, **kwargs):
     return CliRunner().invoke(app, [str(files / "water.safetensors"), str(files / "water.xyz"), *options], **kwargs)
 
 
+def test_direct_forces_need_a_word_from_the_user(tmp_path, files):
+    config = EquivariantConfig(cutoff=3.0, hidden="4x0e", l_max=1, n_layers=1, correlation=1, radial_hidden=(8,), direct_forces=True)
+    spec = ModelSpec(config, ("H", "O"), Normalization(5.0, 0.1))
+    Potential(spec, spec.init_members([0]), (0.0, 0.0)).save(tmp_path / "direct.safetensors")
+    arguments = [str(tmp_path / "direct.safetensors"), str(files / "water.xyz"), "--steps", "2", "-o", str(tmp_path / "out.xyz"), "--json"]
+    refused = CliRunner().invoke(app, arguments)
+    assert isinstance(refused.exception, EqpotError)
+    assert "--allow-direct-forces" in str(refused.exception)
+    assert CliRunner().invoke(app, [*arguments, "--allow-direct-forces"], catch_exceptions=False).exit_code == 0
+
+
 @pytest.mark.parametrize("ensemble", ["nve", "nvt", "langevin"])
 def test_runs_and_writes(files, tmp_path, ensemble):
     path = tmp_path / "out.extxyz"

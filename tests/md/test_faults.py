@@ -8,6 +8,8 @@ from ase.io import read
 
 from eqpot.core.errors import EqpotError, SimulationError, StructureError
 from eqpot.md import NVE, NVT, Status, simulate
+from eqpot.models import EquivariantConfig, Normalization
+from eqpot.potential import ModelSpec, Potential
 
 from .conftest import cluster, crystal, morse
 
@@ -38,6 +40,17 @@ def test_arguments_out_of_range(changes, reason):
     with pytest.raises(SimulationError, match=reason) as caught:
         simulate(morse(), cluster(), NVE(), **arguments)
     _one_line(caught)
+
+
+def test_direct_forces_are_refused_unless_the_user_says_so():
+    config = EquivariantConfig(cutoff=3.0, hidden="4x0e", l_max=1, n_layers=1, correlation=1, radial_hidden=(8,), direct_forces=True)
+    spec = ModelSpec(config, ("Cu",), Normalization(5.0, 0.1))
+    potential = Potential(spec, spec.init_members([0]), (-3.0,))
+    with pytest.raises(SimulationError, match=r"direct forces, which are no derivatives .* pass allow_direct_forces=True") as caught:
+        simulate(potential, cluster(), NVE(), 5, **GOOD)
+    _one_line(caught)
+    run = simulate(potential, cluster(), NVE(), 5, every=5, allow_direct_forces=True, **GOOD)
+    np.testing.assert_allclose(run.forces[0], potential.predict(cluster()).forces, atol=1e-6)
 
 
 def test_atoms_that_no_potential_can_judge():

@@ -7,7 +7,7 @@ import pytest
 from eqpot.core.config import build
 from eqpot.core.errors import ConfigError
 from eqpot.models import EquivariantConfig, Normalization, build_model
-from eqpot.models.config import PRESETS, parse_hidden
+from eqpot.models.config import OUTPUTS, PRESETS, parse_hidden
 from eqpot.potential import ModelSpec
 
 
@@ -44,6 +44,9 @@ def test_cutoffs_out_of_range(cutoff):
         ({"radial_hidden": []}, None),
         ({"preset": "mace-medum"}, "preset: found 'mace-medum', did you mean 'mace-medium'"),
         ({"preset": 3}, "preset: found '3', known: mace-"),
+        ({"direct_forces": True, "l_max": 0, "hidden": "8x0e"}, "^model: direct_forces are read from features of degree 1: found l_max 0"),
+        ({"heads": ["pbe", "pbe"]}, r"heads: found .*'pbe', 'pbe'.*expected names that differ"),
+        ({"heads": ["pbe", ""]}, "heads: found .*expected names that differ, none of them empty"),
     ],
 )
 def test_faults_are_named(values, message):
@@ -62,6 +65,15 @@ def test_presets_are_models_that_any_key_changes(name):
     assert (changed.cutoff, changed.channels) == (4.0, 8)
     assert changed.l_max == preset.l_max
     ModelSpec(preset, ("H", "O"), Normalization()).shapes()
+
+
+def test_an_archive_names_only_outputs_that_are_on():
+    """Files of models without them are the same as before there were any."""
+    assert not set(OUTPUTS) & set(EquivariantConfig().archived())
+    config = EquivariantConfig(noise=True, heads=("pbe", "scan"))
+    assert set(OUTPUTS) & set(config.archived()) == {"noise", "heads"}
+    for c in (config, EquivariantConfig()):
+        assert build(EquivariantConfig, c.archived()) == c
 
 
 def test_equal_specifications_hash_equally():
@@ -87,3 +99,7 @@ def test_a_model_needs_one_shift_per_element(make_spec):
     with pytest.raises((ConfigError, ValueError), match="shift"):
         build_model(spec.config, 3, Normalization(shift=(0.0,)), 0)
     build_model(spec.config, 3, Normalization(), 0)
+    two = spec.config.model_copy(update={"heads": ("a", "b")})
+    with pytest.raises(ConfigError, match=r"shift: found 3 values, expected one per head and element \(2 × 3\) or none"):
+        build_model(two, 3, Normalization(shift=(0.0,) * 3), 0)
+    build_model(two, 3, Normalization(shift=(0.0,) * 6), 0)

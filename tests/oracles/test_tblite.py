@@ -63,7 +63,7 @@ def test_units_and_charges_are_those_of_ase(bent):
     labels = frame.labels
     assert labels.energy / 27.211386 == pytest.approx(-5.07, abs=0.02)  # Hartree, the published GFN2 energy of water
     assert labels.charges.sum() == pytest.approx(0.0, abs=1e-6)
-    assert labels.total_charge == 0.0
+    assert frame.structure.charge == 0.0
     assert np.linalg.norm(labels.dipole) / 0.2081943 == pytest.approx(2.2, abs=0.3)  # Debye
 
 
@@ -78,12 +78,14 @@ def test_labels_do_not_depend_on_what_was_asked_before(bent):
 
 def test_charge_and_multiplicity_reach_the_hamiltonian():
     water = molecule("H2O")
-    neutral, cation, triplet = TBLiteOracle(), TBLiteOracle(charge=1, multiplicity=2), TBLiteOracle(multiplicity=3)
-    assert _energy(cation, water) - _energy(neutral, water) > 10
+    charged = molecule("H2O")
+    charged.info["total_charge"] = 1
+    neutral, doublet, triplet = TBLiteOracle(), TBLiteOracle(multiplicity=2), TBLiteOracle(multiplicity=3)
+    assert _energy(doublet, charged) - _energy(neutral, water) > 10
     assert _energy(triplet, water) - _energy(neutral, water) > 3
-    (frame,) = cation.label([water])
+    (frame,) = doublet.label([charged])
     assert frame.labels.charges.sum() == pytest.approx(1.0, abs=1e-6)
-    assert frame.labels.total_charge == 1.0
+    assert frame.structure.charge == 1.0
 
 
 @pytest.mark.parametrize(
@@ -108,10 +110,10 @@ def test_an_impossible_multiplicity_is_a_failure():
 
 
 def test_settings_are_complete_and_storable():
-    settings = TBLiteOracle("GFN1-xTB", charge=-1).settings
+    settings = TBLiteOracle("GFN1-xTB", multiplicity=3).settings
     assert json.loads(json.dumps(settings)) == settings
     assert settings["method"] == "GFN1-xTB"
-    assert settings["charge"] == -1
+    assert settings["multiplicity"] == 3
     assert settings["version"]
 
 

@@ -23,18 +23,17 @@ def trimer(rng: np.random.Generator, n: int = 3) -> Structure:
     return Structure(np.array([8, 1, 1, 8])[:n], row + rng.normal(0, 0.1, (n, 3)))
 
 
-@pytest.fixture(scope="session")
-def frames() -> Dataset:
+def toy_frames() -> Dataset:
     """Forty labelled trimers."""
     rng = np.random.default_rng(0)
     structures = [trimer(rng) for _ in range(40)]
     return Dataset(tuple(Frame(s, morse(s), origin=f"toy:frame {k}") for k, s in enumerate(structures)))
 
 
-@pytest.fixture(scope="session")
-def settings() -> dict:
-    """A configuration that trains in a second or two."""
-    model = {
+SETTINGS = {
+    "name": "toy",
+    "data": {"valid": 8},
+    "model": {
         "cutoff": 3.5,
         "hidden": "8x0e",
         "l_max": 1,
@@ -43,14 +42,23 @@ def settings() -> dict:
         "n_radial": 4,
         "radial_hidden": [8],
         "readout_hidden": 4,
-    }
-    return {
-        "name": "toy",
-        "data": {"valid": 8},
-        "model": model,
-        "ensemble": {"members": 2},
-        "training": {"epochs": 6, "batch_size": 8, "checkpoint_every": 2},
-    }
+    },
+    "ensemble": {"members": 2},
+    "training": {"epochs": 6, "batch_size": 8, "checkpoint_every": 2},
+}
+"""A configuration that trains in a second or two."""
+
+
+@pytest.fixture(scope="session")
+def frames() -> Dataset:
+    """Forty labelled trimers."""
+    return toy_frames()
+
+
+@pytest.fixture(scope="session")
+def settings() -> dict:
+    """A configuration that trains in a second or two."""
+    return SETTINGS
 
 
 @pytest.fixture(scope="session")

@@ -51,20 +51,20 @@ def test_resumed_equals_uninterrupted_bit_for_bit(frames, settings, tmp_path):
     with pytest.raises(KeyboardInterrupt):
         eqpot.fit(settings, frames, folder=tmp_path / "cut", on_epoch=stop)
     seen = []
-    resumed = eqpot.fit(settings, frames, folder=tmp_path / "cut", resume=True, on_epoch=seen.append)
+    resumed = eqpot.fit(settings, frames, folder=tmp_path / "cut", on_epoch=seen.append)
     assert [r.epoch for r in seen] == [4, 5, 6]
     assert same(whole, resumed)
     logs = [[json.loads(line)["valid_loss"] for line in (tmp_path / n / "log.jsonl").read_text().splitlines()] for n in ("whole", "cut")]
     assert logs[0] == logs[1]
 
 
-def test_an_epoch_cut_short_is_done_again(frames, settings, tmp_path, monkeypatch):
-    """An interrupt between two steps keeps the last whole epoch, and the resumed run ends where the uninterrupted one does."""
+def test_an_epoch_cut_short_goes_on_where_it_stopped(frames, settings, tmp_path, monkeypatch):
+    """An interrupt between two steps keeps the steps that were done, and the resumed run ends where the uninterrupted one does."""
     whole = eqpot.fit(settings, frames)
     epoch, seen = Batches.epoch, []
 
-    def cut(self, seed, number):
-        for k, batch in enumerate(epoch(self, seed, number)):
+    def cut(self, seed, number, start, local):
+        for k, batch in enumerate(epoch(self, seed, number, start, local)):
             if number == 2 and k == 2:
                 raise KeyboardInterrupt
             yield batch
@@ -73,8 +73,10 @@ def test_an_epoch_cut_short_is_done_again(frames, settings, tmp_path, monkeypatc
     with pytest.raises(KeyboardInterrupt):
         eqpot.fit(settings, frames, folder=tmp_path)
     monkeypatch.undo()
-    resumed = eqpot.fit(settings, frames, folder=tmp_path, resume=True, on_epoch=seen.append)
-    assert seen[0].epoch == 3 and same(whole, resumed)
+    steps = []
+    monkeypatch.setattr(Batches, "epoch", lambda *a: (steps.append(a[1:4]), epoch(*a))[1])
+    resumed = eqpot.fit(settings, frames, folder=tmp_path, on_epoch=seen.append)
+    assert steps[0] == (0, 2, 2) and seen[0].epoch == 3 and same(whole, resumed)
 
 
 def test_bad_data_leave_an_earlier_run_alone(frames, settings, tmp_path):
@@ -90,7 +92,7 @@ def test_a_lost_checkpoint_costs_epochs_not_exactness(frames, settings, tmp_path
     newest = max((tmp_path / "checkpoints").iterdir(), key=lambda p: int(p.name) if p.name.isdigit() else -1)
     newest.rename(tmp_path / "lost")
     (tmp_path / "potential.safetensors").unlink()
-    assert same(whole, eqpot.fit(settings, frames, folder=tmp_path, resume=True))
+    assert same(whole, eqpot.fit(settings, frames, folder=tmp_path))
 
 
 def test_same_seed_same_potential_other_seed_other(frames, settings):
@@ -110,34 +112,53 @@ def test_same_seed_same_potential_other_seed_other(frames, settings):
 def test_resume_with_another_configuration_is_refused_by_name(frames, settings, tmp_path, change, text):
     eqpot.fit({**settings, "training": {"epochs": 2, "batch_size": 8}}, frames, folder=tmp_path)
     with pytest.raises(CheckpointError, match=text):
-        eqpot.fit({**settings, "training": {"epochs": 2, "batch_size": 8}, **change}, frames, folder=tmp_path, resume=True)
+        eqpot.fit({**settings, "training": {"epochs": 2, "batch_size": 8}, **change}, frames, folder=tmp_path)
 
 
 def test_resume_with_other_data_is_refused(frames, settings, tmp_path):
     eqpot.fit(settings, frames, folder=tmp_path)
     with pytest.raises(CheckpointError, match="hash of train data"):
-        eqpot.fit(settings, frames[:-1], folder=tmp_path, resume=True)
+        eqpot.fit(settings, frames[:-1], folder=tmp_path)
 
 
 def test_a_folder_with_a_run_is_not_written_over(frames, settings, tmp_path):
     short = {**settings, "training": {"epochs": 1, "batch_size": 8}}
     eqpot.fit(short, frames, folder=tmp_path)
-    with pytest.raises(ConfigError, match="holds a run already"):
-        eqpot.fit(short, frames, folder=tmp_path)
     old = (tmp_path / "potential.safetensors").read_bytes()
+    with pytest.raises(CheckpointError, match="holds another run: seed was 0, now 5"):
+        eqpot.fit({**short, "seed": 5}, frames, folder=tmp_path)
+    assert (tmp_path / "potential.safetensors").read_bytes() == old
     eqpot.fit({**short, "seed": 5}, frames, folder=tmp_path, overwrite=True)
     assert (tmp_path / "previous" / "1" / "potential.safetensors").read_bytes() == old
-    with pytest.raises(ConfigError, match="nothing to resume"):
-        eqpot.fit(short, frames, folder=tmp_path / "empty", resume=True)
+
+
+def test_a_finished_run_gives_its_result_at_once(frames, settings, tmp_path):
+    first = eqpot.fit(settings, frames, folder=tmp_path)
+    file, seen = (tmp_path / "potential.safetensors").read_bytes(), []
+    again = eqpot.fit(settings, frames, folder=tmp_path, on_epoch=seen.append)
+    assert same(first, again) and not seen and (tmp_path / "potential.safetensors").read_bytes() == file
+
+
+def test_two_processes_do_not_share_a_folder(frames, settings, tmp_path):
+    """The second one (here: a nested call) is refused, and the first one goes on."""
+    short, seen = {**settings, "training": {"epochs": 2, "batch_size": 8}}, []
+
+    def intrude(report):
+        with pytest.raises(ConfigError, match="another process is training here"):
+            eqpot.fit(short, frames, folder=tmp_path)
+        seen.append(report)
+
+    eqpot.fit(short, frames, folder=tmp_path, on_epoch=intrude)
+    assert len(seen) == 2
 
 
 def test_a_damaged_checkpoint_is_named(frames, settings, tmp_path):
     eqpot.fit(settings, frames, folder=tmp_path)
-    for file in (tmp_path / "checkpoints" / "6").rglob("*"):
+    for file in (tmp_path / "checkpoints" / "24").rglob("*"):
         if file.is_file() and file.stat().st_size > 200:
             file.write_bytes(file.read_bytes()[:20])
-    with pytest.raises(CheckpointError, match="epoch 6 cannot be read"):
-        eqpot.fit(settings, frames, folder=tmp_path, resume=True)
+    with pytest.raises(CheckpointError, match="step 24 cannot be read"):
+        eqpot.fit(settings, frames, folder=tmp_path)
 
 
 def test_training_stops_when_the_loss_is_not_finite(frames, settings, tmp_path):
@@ -222,6 +243,17 @@ def test_validation_frames_in_the_training_set_are_refused(frames, settings):
         eqpot.fit(settings, frames, frames[3:5])
 
 
+def test_a_structure_that_occurs_twice_is_held_out_whole(frames, settings):
+    """Drawing frames one by one would put one copy into training and the other into validation."""
+    held = []
+    eqpot.fit(
+        {**settings, "data": {"valid": 8, "allow": ["force-unit"]}, "training": {"epochs": 1, "batch_size": 8}},
+        frames + frames,
+        on_start=lambda problem, batches: held.extend(problem.valid),
+    )
+    assert len(held) >= 8 and len(held) % 2 == 0
+
+
 def test_an_element_only_in_validation_is_refused(frames, settings):
     strange = Dataset((Frame(Structure([6, 1], [[0, 0, 0], [1.1, 0, 0]]), Labels(energy=0.0, forces=np.zeros((2, 3))), "other:frame 0"),))
     with pytest.raises(DataError, match="C"):
@@ -246,3 +278,15 @@ def test_an_element_only_in_validation_is_refused(frames, settings):
 def test_configurations_are_checked_by_name(config, text):
     with pytest.raises(ConfigError, match=text):
         eqpot.fit(config)
+
+
+def test_wrong_labels_are_set_before_the_user_after_a_fit(frames, settings, tmp_path):
+    """One frame whose energy is 5 eV off: it is written to a file and named in the metadata; the fit itself is not stopped."""
+    rows = list(frames)
+    rows[7] = rows[7].replace(labels=Labels(energy=rows[7].labels.energy + 5, forces=rows[7].labels.forces))
+    config = {**settings, "data": {"valid": 8, "hygiene": True}, "training": {"epochs": 20, "batch_size": 8}, "loss": {"huber": 0.2}}
+    held = []
+    potential = eqpot.fit({**config, "seed": 2}, Dataset(tuple(rows)), folder=tmp_path, on_start=lambda p, b: held.extend(p.valid))
+    assert all(s.frame.origin != "toy:frame 7" for s in held)  # else it is not among those that are looked at
+    assert any("toy:frame 7" in line for line in potential.metadata["warnings"])
+    assert "toy:frame 7" in (tmp_path / "suspicious.extxyz").read_text()

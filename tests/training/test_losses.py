@@ -1,5 +1,7 @@
 """The loss is the weighted mean of what is labelled, and of nothing else."""
 
+from dataclasses import replace
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,9 +9,11 @@ import pytest
 
 from eqpot.graph import Frame, Labels
 from eqpot.potential import Prediction
-from eqpot.training.batches import Batches, bootstrap_weights, make_samples, size_classes
+from eqpot.training.batches import Batches, bootstrap_weights
 from eqpot.training.config import LossConfig
-from eqpot.training.losses import loss_terms, masked_mean, penalty, total_loss
+from eqpot.training.losses import label_counts, loss_terms, penalty, total_loss
+from eqpot.training.samples import make_samples
+from eqpot.training.sizes import size_classes
 
 
 def batch_of(frames, members=1, batch_size=None):
@@ -17,16 +21,23 @@ def batch_of(frames, members=1, batch_size=None):
     return Batches(samples, batch_size or len(frames), np.ones((members, len(frames))))
 
 
-def constant_prediction(graph):
+def constant_prediction(graph, **more):
     """1 eV and 0.3 eV/Å everywhere, so that a label that is missing (and zero under its mask) would show."""
     G, N = graph.capacity.graphs, graph.capacity.atoms
-    return Prediction(jnp.ones(G), jnp.full((N, 3), 0.3), jnp.zeros((G, 3, 3)), jnp.zeros(N), jnp.zeros((N, 1)))
+    return Prediction(jnp.ones(G), jnp.full((N, 3), 0.3), jnp.zeros((G, 3, 3)), jnp.zeros(N), jnp.zeros((N, 1)), **more)
 
 
-def terms_of(frames, config=None):
+def only_shard(frames):
+    """The one batch of one shard."""
     _, graph, targets = next(batch_of(frames).epoch(0, 0))
-    graph, targets = jax.tree.map(jnp.asarray, (graph, targets))
-    return loss_terms(config or LossConfig(), constant_prediction(graph), graph, targets, targets.weight[0])
+    return jax.tree.map(lambda x: jnp.asarray(x[0]), (graph, targets))
+
+
+def terms_of(frames, config=None, noise=None, **more):
+    graph, targets = only_shard(frames)
+    counts = label_counts(graph, targets)
+    more = {name: make(graph) for name, make in more.items()}
+    return loss_terms(config or LossConfig(), constant_prediction(graph, **more), graph, targets, targets.weight[0], counts, noise)
 
 
 def test_terms_equal_their_definition(frames):
@@ -34,6 +45,20 @@ def test_terms_equal_their_definition(frames):
     terms = terms_of(chosen)
     assert float(terms["energy"]) == pytest.approx(np.mean([((1 - f.labels.energy) / len(f)) ** 2 for f in chosen]), rel=1e-5)
     assert float(terms["forces"]) == pytest.approx(np.mean((0.3 - np.concatenate([f.labels.forces for f in chosen])) ** 2), rel=1e-5)
+
+
+def test_norm_is_the_mean_length_of_the_error(frames):
+    chosen = list(frames)[:5]
+    terms = terms_of(chosen, LossConfig(forms={"forces": "norm", "energy": "norm"}))
+    lengths = np.linalg.norm(0.3 - np.concatenate([f.labels.forces for f in chosen]), axis=1)
+    assert float(terms["forces"]) == pytest.approx(lengths.mean(), rel=1e-5)
+    assert float(terms["energy"]) == pytest.approx(np.mean([abs(1 - f.labels.energy) / len(f) for f in chosen]), rel=1e-5)
+
+
+def test_the_length_of_no_error_has_no_slope():
+    """A norm at zero would give NaN."""
+    slope = jax.grad(lambda e: jnp.sum(penalty(e, "norm", None)))(jnp.zeros((2, 3)))
+    assert (slope == 0).all()
 
 
 def test_missing_labels_take_no_part(frames):
@@ -46,8 +71,17 @@ def test_missing_labels_take_no_part(frames):
     assert float(mixed["forces"]) == pytest.approx(float(terms_of(second)["forces"]), rel=1e-5)
 
 
-def test_no_label_at_all_gives_zero_not_nan():
-    assert float(masked_mean(jnp.ones((3, 3)), jnp.zeros(3, bool), jnp.ones(3))) == 0
+def test_no_label_at_all_gives_zero_not_nan(frames):
+    bare = [Frame(f.structure, Labels(forces=f.labels.forces)) for f in list(frames)[:2]]
+    assert float(terms_of(bare)["energy"]) == 0
+
+
+def test_charges_and_dipoles_count_where_they_are_labelled(frames):
+    one, two = list(frames)[:2]
+    labelled = [Frame(one.structure, Labels(charges=np.array([0.5, -0.2, -0.3]), dipole=np.array([1.0, 0, 0]))), two]
+    terms = terms_of(labelled, charges=lambda g: jnp.zeros(g.capacity.atoms), dipole=lambda g: jnp.zeros((g.capacity.graphs, 3)))
+    assert float(terms["charges"]) == pytest.approx((0.25 + 0.04 + 0.09) / 3, rel=1e-5)
+    assert float(terms["dipole"]) == pytest.approx((1 / 3) ** 2 / 3, rel=1e-5)
 
 
 def test_frame_weight_scales_its_error(frames):
@@ -56,28 +90,60 @@ def test_frame_weight_scales_its_error(frames):
 
 
 def test_huber_is_smooth_and_linear_far_out():
-    x = jnp.array([0.1, 0.5, 3.0])
-    assert penalty(x, 0.5) == pytest.approx([0.01, 0.25, 2 * 0.5 * 3.0 - 0.25])
-    slope = jax.grad(lambda e: penalty(e, 0.5))
+    x = jnp.array([[0.1], [0.5], [3.0]])
+    assert penalty(x, "huber", 0.5) == pytest.approx([0.01, 0.25, 2 * 0.5 * 3.0 - 0.25])
+    slope = jax.grad(lambda e: penalty(e[None, None], "huber", 0.5)[0])
     assert float(slope(0.5 - 1e-4)) == pytest.approx(float(slope(0.5 + 1e-4)), rel=1e-3)
 
 
 def test_total_is_the_weighted_sum():
-    config = LossConfig(energy=2, forces=3, stress=5)
-    assert float(total_loss(config, {k: jnp.asarray(1.0) for k in ("energy", "forces", "stress")})) == 10
+    config = LossConfig(energy=2, forces=3, stress=5, net_force=7)
+    terms = {k: jnp.asarray(1.0) for k in ("energy", "forces", "stress", "net_force")}
+    assert float(total_loss(config, {k: jnp.asarray(w) for k, w in config.weights.items()}, terms)) == 17
 
 
-def test_epoch_order_is_a_function_of_seed_and_epoch_alone(frames):
-    batches = batch_of(list(frames), batch_size=8)
-    order = [chosen for chosen, _, _ in batches.epoch(3, 5)]
-    assert order == [chosen for chosen, _, _ in batches.epoch(3, 5)]
-    assert order != [chosen for chosen, _, _ in batches.epoch(3, 6)]
-    assert sorted(k for chosen in order for k in chosen) == list(range(len(frames)))
+def test_the_learned_noise_of_least_loss_is_the_error(frames):
+    """½ r²/σ² + log σ is least at σ² = ⟨r²⟩, where it is ½ + log σ."""
+    chosen, config = list(frames)[:6], LossConfig(noise="learned")
+    square = terms_of(chosen, LossConfig())["forces"]
+    at = lambda s: float(terms_of(chosen, config, {"forces": jnp.asarray(s), "energy": jnp.asarray(0.0)})["forces"])  # noqa: E731
+    best = float(0.5 * jnp.log(square))
+    assert at(best) == pytest.approx(0.5 + best, rel=1e-5)
+    assert at(best + 0.1) > at(best) < at(best - 0.1)
 
 
-def test_batches_of_a_class_have_one_shape(frames):
-    shapes = {graph.capacity for _, graph, _ in batch_of(list(frames)[:13], batch_size=4).epoch(0, 0)}
-    assert len(shapes) == 1
+def test_noise_per_atom_is_the_likelihood_of_a_normal_distribution(frames):
+    from statistics import NormalDist
+
+    chosen, sigma = list(frames)[:2], 0.37
+    more = {"force_noise": lambda g: jnp.full(g.capacity.atoms, sigma), "energy_noise": lambda g: jnp.full(g.capacity.graphs, 3 * sigma)}
+    terms = terms_of(chosen, LossConfig(noise="atoms", beta=0), **more)
+    errors = 0.3 - np.concatenate([f.labels.forces for f in chosen]).ravel()
+    constant = 0.5 * np.log(2 * np.pi)
+    expected = -np.mean([np.log(NormalDist(0, sigma).pdf(e)) for e in errors]) - constant
+    assert float(terms["forces"]) == pytest.approx(expected, rel=1e-5)
+    errors = [(1 - f.labels.energy) / 3 for f in chosen]
+    assert float(terms["energy"]) == pytest.approx(-np.mean([np.log(NormalDist(0, sigma).pdf(e)) for e in errors]) - constant, rel=1e-5)
+    weighted = terms_of(chosen, LossConfig(noise="atoms", beta=1), **more)
+    assert float(weighted["forces"]) == pytest.approx(sigma**2 * float(terms["forces"]), rel=1e-5)
+
+
+def test_net_force_and_torque_vanish_for_forces_of_a_potential_only(frames):
+    """Forces between pairs have neither; the constant field has a net force, and about the centre of the atoms no torque."""
+    chosen, config = list(frames)[:4], LossConfig(net_force=1, net_torque=1)
+    graph, targets = only_shard(chosen)
+    counts = label_counts(graph, targets)
+
+    def balance(forces):
+        prediction = replace(constant_prediction(graph), forces=forces)
+        return loss_terms(config, prediction, graph, targets, targets.weight[0], counts)
+
+    pairs = balance(targets.forces)
+    assert float(pairs["net_force"]) < 1e-10 and float(pairs["net_torque"]) < 1e-10
+    field = balance(jnp.full_like(targets.forces, 0.3) * graph.atom_mask.astype(float)[:, None])
+    assert float(field["net_force"]) == pytest.approx(0.09, rel=1e-5) and float(field["net_torque"]) < 1e-10
+    twist = balance(jnp.cross(jnp.array([0.0, 0, 1.0]), graph.positions) * graph.atom_mask.astype(float)[:, None])
+    assert float(twist["net_torque"]) > 0.1
 
 
 def test_size_classes_separate_small_from_large():

@@ -7,7 +7,8 @@ import eqpot
 from eqpot.core.errors import DataError, StructureError
 from eqpot.data import Dataset
 from eqpot.graph import Frame, Labels, Structure
-from eqpot.training.metrics import errors
+from eqpot.potential import Result
+from eqpot.training.metrics import Evaluation, errors, force_sigma
 
 
 def test_errors_of_numbers():
@@ -30,6 +31,56 @@ def test_evaluation_against_shifted_predictions(potential):
     assert set(evaluation.forces_by_element()) == {"H", "O"}
     error, sigma = evaluation.force_uncertainty()
     assert error == pytest.approx(np.full(6, 0.1 * np.sqrt(3)), abs=1e-6) and (sigma > 0).all()
+
+
+def result(structure, forces, **rest):
+    """What two members that agree but for ±0.1 eV/Å say."""
+    members = np.stack([forces + 0.1, forces - 0.1])
+    spread = members.std(0, ddof=1)
+    return Result(0.0, forces, None, 0.0, spread, np.zeros(2), members, np.zeros(len(structure)), **rest)
+
+
+def test_force_errors_are_binned_by_the_length_of_the_reference_force():
+    lengths, off = np.array([0.003, 0.15, 0.15, 3.0, 700.0]), np.array([0.01, 0.02, 0.04, 0.3, 7.0])
+    structure = Structure(np.full(5, 6), 2.0 * np.arange(15).reshape(5, 3))
+    reference, error = np.zeros((5, 3)), np.zeros((5, 3))
+    reference[:, 1], error[:, 2] = lengths, off
+    evaluation = Evaluation((Frame(structure, Labels(forces=reference)),), (result(structure, reference + error),))
+    bins = evaluation.forces_by_magnitude()
+    assert [(b.low, b.high, b.count) for b in bins] == [(0, 0.01, 1), (0.1, 0.2, 2), (2, 5, 1), (500, np.inf, 1)]
+    assert [b.error for b in bins] == pytest.approx([0.01, 0.03, 0.3, 7.0])
+    assert [b.relative for b in bins] == pytest.approx([0.01 / 0.003, 0.2, 0.1, 0.01])
+    assert Evaluation((), ()).forces_by_magnitude() == []
+
+
+def test_what_an_error_of_an_element_is_to_be_compared_with():
+    structure = Structure([1, 8], [[0, 0, 0], [1, 0, 0]])
+    reference = np.array([[3.0, 0, 0], [0, 4.0, 4.0]])
+    evaluation = Evaluation((Frame(structure, Labels(forces=reference)),), (result(structure, reference),))
+    assert evaluation.force_size_by_element() == pytest.approx({"H": np.sqrt(3), "O": np.sqrt(32 / 3)})
+
+
+def test_charges_and_dipoles_count_where_label_and_prediction_exist():
+    structure = Structure([1, 8], [[0, 0, 0], [1, 0, 0]])
+    both = Labels(charges=np.array([0.5, -0.5]), dipole=np.array([1.0, 0, 0]))
+    rows = [
+        (both, {"charges": np.array([0.4, -0.4]), "dipole": np.array([1.0, 0, 0.3])}),
+        (Labels(), {"charges": np.zeros(2), "dipole": np.zeros(3)}),
+        (both, {"charges": np.array([0.4, -0.4])}),
+    ]
+    frames, results = zip(*[(Frame(structure, labels), result(structure, np.zeros((2, 3)), **said)) for labels, said in rows], strict=True)
+    summary = Evaluation(frames, results).summary()
+    assert summary["charges"] == pytest.approx({"mae": 0.1, "rmse": 0.1, "count": 4})
+    assert summary["dipole"] == pytest.approx({"mae": 0.1, "rmse": 0.3 / np.sqrt(3), "count": 3})
+    assert "forces" not in summary
+
+
+def test_sigma_adds_the_variances_of_members_and_labels():
+    structure = Structure([1, 8], [[0, 0, 0], [1, 0, 0]])
+    quiet = result(structure, np.zeros((2, 3)))
+    noisy = result(structure, np.zeros((2, 3)), forces_noise=np.array([0.0, 0.2]))
+    assert force_sigma(quiet) == pytest.approx(np.full(2, np.sqrt(3 * 0.02)))
+    assert force_sigma(noisy) == pytest.approx(np.sqrt([3 * 0.02, 3 * 0.02 + 3 * 0.04]))
 
 
 def test_evaluation_names_the_frame(potential):

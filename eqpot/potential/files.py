@@ -1,0 +1,64 @@
+"""What the file of a potential says in its header, and how a potential is made of it again; the format itself is in `archive`."""
+
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from eqpot.core.config import build
+from eqpot.core.elements import atomic_number
+from eqpot.core.errors import ArchiveError
+from eqpot.models import ModelConfig, Normalization
+from eqpot.potential.archive import check_tensors, flat_shapes, flatten, read_archive, unflatten, write_archive
+from eqpot.potential.spec import ModelSpec, Params
+
+
+def write_potential(
+    path: str | Path, spec: ModelSpec, params: Params, references: tuple[float, ...], metadata: dict[str, Any], dtype: str
+) -> None:
+    """Write the parts of a `Potential` to one file; a run's choices (backend, products) are not among them."""
+    header = {
+        "model": spec.config.archived(),
+        "elements": list(spec.elements),
+        "normalization": vars(spec.normalization) | {"shift": list(spec.normalization.shift)},
+        "reference_energies": list(references),
+        "members": len(jax.tree.leaves(params)[0]),
+        "dtype": dtype,
+        "metadata": metadata,
+    }
+    write_archive(path, header, flatten(jax.device_get(params)))
+
+
+def read_potential(path: str | Path) -> tuple[ModelSpec, Params, tuple[float, ...], dict[str, Any], str]:
+    """Specification, parameters, reference energies, metadata and dtype of a file.
+
+    Raises:
+        ArchiveError: see `read_archive`; also when tensors do not fit the architecture in the header.
+    """
+    header, tensors = read_archive(path)
+    try:
+        norm = header["normalization"]
+        normalization = Normalization(norm["average_neighbors"], norm["scale"], tuple(norm["shift"]))
+        spec = ModelSpec(build(ModelConfig, header["model"]), tuple(header["elements"]), normalization)
+        shapes, members = spec.shapes(), int(header["members"])
+        references, dtype, metadata = tuple(map(float, header["reference_energies"])), header["dtype"], dict(header["metadata"])
+        _check_header(spec, members, references, dtype)
+    except KeyError as error:
+        raise ArchiveError(f"{path}: the header lacks {error}") from None
+    except (TypeError, ValueError) as error:
+        raise ArchiveError(f"{path}: the header misstates something ({error})") from None
+    check_tensors(path, tensors, {k: (members, *v.shape) for k, v in flat_shapes(shapes).items()}, dtype)
+    return spec, unflatten(tensors, shapes), references, metadata, dtype
+
+
+def _check_header(spec: ModelSpec, members: int, references: tuple[float, ...], dtype: Any) -> None:
+    for element in spec.elements:
+        atomic_number(element)
+    if len(references) != len(spec.elements) * spec.config.n_heads or not np.isfinite(references).all():
+        heads = f" at {spec.config.n_heads} levels of theory" if spec.config.heads else ""
+        raise ArchiveError(f"reference energies {references} for the elements {spec.elements}{heads}")
+    if members < 1:
+        raise ArchiveError(f"{members} members")
+    if dtype not in ("float32", "float64"):
+        raise ArchiveError(f"dtype {dtype!r}")

@@ -1,0 +1,65 @@
+"""What a finished run says of itself: the metadata of its potential, and a look at its own training labels."""
+
+import hashlib
+import json
+import platform
+import resource
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from eqpot.data import Dataset
+from eqpot.data.hygiene import write_suspects
+from eqpot.nn import choose_backend
+from eqpot.potential import Potential
+from eqpot.training.batches import Batches
+from eqpot.training.config import FitConfig
+from eqpot.training.hygiene import examine
+from eqpot.training.parallel import Layout
+from eqpot.training.progress import Memory
+from eqpot.training.setup import KNOWN_FRAMES, Problem
+
+MENTIONED = 5
+"""Suspicious frames that are named in the report; the others are in their file."""
+PACKAGES = ("eqpot", "jax", "jaxlib", "flax", "optax", "numpy")
+
+
+def describe(config: FitConfig, problem: Problem, memory: Memory, batches: Batches, layout: Layout, compiled: int) -> dict[str, Any]:
+    """Metadata of the potential; JSON-able."""
+    text = json.dumps(config.model_dump(mode="json"), sort_keys=True)
+    best = next((row["valid"] for row in memory.history if row["epoch"] == memory.best_epoch), {})
+    return {
+        "name": config.name,
+        "data": {**problem.hashes, "train_frames": len(problem.train), "valid_frames": len(problem.valid)},
+        "config": json.loads(text),
+        "config_hash": hashlib.sha256(text.encode()).hexdigest(),
+        "reference_energies": {"source": problem.reference.source, "message": problem.reference.message},
+        "validation": best,
+        "epochs": memory.epoch,
+        "best_epoch": memory.best_epoch,
+        "seconds": round(memory.seconds, 1),
+        "warnings": list(problem.warnings),
+        "run": {
+            "device": f"{jax.device_count()} × {jax.devices()[0].device_kind}, {jax.process_count()} process(es)",
+            "kernels": f"{choose_backend(problem.spec.backend)}, products in {problem.spec.products}",
+            "batches": f"{batches.steps_per_epoch} per epoch in {layout.shards} shard(s)",
+            "padding": dict(zip(("atoms", "neighbour slots"), batches.padding, strict=True)),
+            "compiles": compiled,
+            "steps": memory.step,
+            "peak_memory_GB": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20, 2),
+        },
+        "versions": {"python": platform.python_version(), **{p: version(p) for p in PACKAGES}},
+    }
+
+
+def wrong_labels(problem: Problem, potential: Potential, file: Path | None) -> list[str]:
+    """What the potential says about its own training frames (of a store, the first `KNOWN_FRAMES`); all that is suspicious goes to `file`."""
+    frames = Dataset(tuple(problem.train[k].frame for k in range(min(len(problem.train), KNOWN_FRAMES))))
+    found = examine(frames, potential)
+    if found.suspects and file:
+        write_suspects(file, frames.frames, found.suspects, overwrite=True)
+    lines = [f"{s.origin}: {s.reasons[0].text}" for s in found.suspects[:MENTIONED]]
+    more = len(found.suspects) - len(lines)
+    return [*lines, f"and {more} more suspicious frames: see suspicious.extxyz"] if more else lines

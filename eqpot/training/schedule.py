@@ -1,0 +1,89 @@
+"""What changes along the way: rate, averaging and weights, as pure functions of the progress. Nothing here has to be remembered but what `Progress` holds."""
+
+from math import cos, floor, pi
+
+import numpy as np
+from jaxtyping import Float
+
+from eqpot.core.tree import record
+from eqpot.graph.graph import Either
+from eqpot.training.config import FitConfig
+
+
+@record
+class Knobs:
+    """The settings of one step.
+
+    Attributes:
+        rate: learning rate.
+        keep: share of the averaged parameters that stays.
+        weights: weight of each quantity in the loss.
+    """
+
+    rate: Float[Either, ""]
+    keep: Float[Either, ""]
+    weights: dict[str, Float[Either, ""]]
+
+
+def knobs(config: FitConfig, progress: float, epoch: int, step: int, stage_step: int | None, scale: float) -> Knobs:
+    """The settings of the next step, after `epoch` whole epochs (`progress` with fractions) and `step` steps; see `rate` and `keep`."""
+
+    def number(value: float) -> np.ndarray:
+        return np.asarray(value, config.training.dtype)
+
+    counted = {name: number(weight) for name, weight in weights(config, epoch).items()}
+    return Knobs(number(rate(config, progress, scale)), number(keep(config, step, stage_step)), counted)
+
+
+def stage_two_epoch(config: FitConfig) -> int | None:
+    """Epochs before the second stage; None without one."""
+    return None if config.stage_two is None else max(1, floor(config.stage_two.start * config.training.epochs))
+
+
+def in_stage_two(config: FitConfig, epoch: int) -> bool:
+    """Whether the epoch after `epoch` finished ones is in the second stage."""
+    first = stage_two_epoch(config)
+    return first is not None and epoch >= first
+
+
+def weights(config: FitConfig, epoch: int) -> dict[str, float]:
+    """Weights of the quantities in the epoch after `epoch` finished ones."""
+    return config.stage_two.weights if config.stage_two and in_stage_two(config, epoch) else config.loss.weights
+
+
+def rate(config: FitConfig, progress: float, scale: float = 1.0) -> float:
+    """Learning rate after `progress` epochs: a linear rise, then as `optimizer.schedule` says; constant in the second stage.
+
+    Args:
+        config: of the run.
+        progress: epochs, with fractions.
+        scale: what plateaus have left of the rate.
+    """
+    if config.stage_two and in_stage_two(config, floor(progress)):
+        return config.stage_two.learning_rate
+    choice, total = config.optimizer, float(stage_two_epoch(config) or config.training.epochs)
+    risen = choice.warmup * config.training.epochs
+    if progress < risen:
+        return choice.learning_rate * progress / risen
+    if choice.name == "schedule-free" or choice.schedule == "constant":
+        return choice.learning_rate
+    if choice.schedule == "plateau":
+        return choice.learning_rate * max(scale, choice.final_rate)
+    share = min(1.0, (progress - risen) / max(total - risen, 1e-9))
+    return choice.learning_rate * (choice.final_rate + (1 - choice.final_rate) * 0.5 * (1 + cos(pi * share)))
+
+
+def keep(config: FitConfig, step: int, stage_step: int | None) -> float:
+    """Share of the averaged parameters that stays at the step after `step` finished ones.
+
+    A young exponential average forgets faster; an equal one, over the steps since `stage_step`, keeps n/(n+1).
+    """
+    count = config.optimizer.accumulate
+    if config.optimizer.name == "lbfgs":
+        return 0.0  # a line search goes down hill: the last parameters are the best
+    if (step + 1) % count:
+        return 1.0  # parameters rest while gradients are gathered
+    if stage_step is not None and config.stage_two and config.stage_two.average == "swa":
+        taken = (step - stage_step) // count
+        return taken / (taken + 1)
+    return min(config.optimizer.ema, (1 + step // count) / (10 + step // count))
