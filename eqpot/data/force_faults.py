@@ -2,9 +2,9 @@
 
 The model may be a trained potential or a pair potential fitted to the set itself; how well it fits is measured, not assumed. The error of
 an atom, |F − F_model|, is counted in units of what is typical for atoms of its element under a force of that size; a frame is judged by the root
-mean square of its atoms, by its worst atom, and by what another order of the atoms would mend, against the spread of the same number over all frames. Then the fault is named by
-the change of the labels, among those that happen, that makes them agree: another unit or sign, another frame, another order of atoms, another
-orientation.
+mean square of its atoms, by its worst atom, and by what another order of the atoms would mend, against the spread of the same number over all
+frames. Then the fault is named by the change of the labels, among those that happen, that makes them agree: another unit or sign, another
+frame, another order of atoms, another orientation.
 """
 
 from collections.abc import Sequence
@@ -100,12 +100,17 @@ def misfits(labels: Forces, model: Forces) -> np.ndarray:
 
 
 def reordering(label: np.ndarray, expected: np.ndarray, relative: np.ndarray) -> float:
-    """How much of the error another order of the atoms takes away: root of the drop of Σ(error/typical error of the atom in this frame)²."""
+    """How much of the error another order of the atoms takes away: root of the drop of Σ(error/typical error of the atom in this frame)².
+
+    Zero where the other order does not explain the errors of the atoms that it moves.
+    """
     if len(label) > LARGE:
         return 0.0
     cost = np.sum((label[None] - expected[:, None]) ** 2, -1)  # [atom, label given to it]
     order, own = assignment(cost), np.diagonal(cost)
     moved = np.flatnonzero((order != np.arange(len(order))) & (own > 0))
+    if cost[moved, order[moved]].sum() > EXPLAINED**2 * own[moved].sum():
+        return 0.0
     typical = own[moved] / relative[moved] ** 2 * max(float(np.median(relative)), 0.3) ** 2
     return float(np.sqrt(max(0.0, np.sum((own[moved] - cost[moved, order[moved]]) / typical))))
 
