@@ -186,7 +186,7 @@ def both(options: argparse.Namespace, folder: Path, data: Path, epochs: dict[str
     for name in ("train", "valid", "test"):
         (folder / f"{name}.xyz").symlink_to(data / f"{name}.xyz")
     config = folder / "config.json"
-    config.write_text(eqpot_settings(options.frames, epochs["eqpot"]).model_dump_json())
+    config.write_text(eqpot_settings(options.frames, epochs["eqpot"]).model_dump_json(exclude_unset=True))
     mine = [sys.executable, "-m", "benchmarks.equal_time", "--only-eqpot", str(config), str(folder)]
     started = {
         "eqpot": on_core("eqpot", mine, folder / "eqpot.log"),
