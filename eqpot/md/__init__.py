@@ -4,23 +4,43 @@
 
 The contract of this room:
 
-- **Motion.** The integrators are those of JAX-MD. They work in free space: positions are never folded back, and periodicity lives in the
-  neighbour table (shifts × cell), so any cell is right and displacements can be measured at any time.
-- **Forces** are the mean over the members of the potential; their spread comes from the same pass and is part of every frame.
-- **Segments.** One compiled program advances the system from frame to frame. It looks before each step: a step that would leave the
-  neighbour table's range is not taken but waits for a new table, and a step that ends in nonsense (`Status`) is not kept. What has been
-  committed is therefore always right, and nothing is computed twice.
+- **Motion** is in free space: positions are never folded back, and periodicity lives in the images of the neighbours, so any cell is right and
+  displacements can be measured at any time. The integrators are composed of JAX-MD's maps and a few of our own (`eqpot.md.maps`).
+- **Forces** are the mean over the members of the potential; their spread comes from the same pass and is part of every frame. They are a function of positions
+  and cell alone, to the last bit: the neighbour list on the device (`eqpot.graph.cell_list`) cannot be seen in a result.
+- **Systems** are an axis. One compiled program moves one system or many, each with its own temperature, pressure and random numbers.
+- **Segments.** The program looks before each step: a step that ends in nonsense (`Status`), or for which there was no room, is not kept. What has been committed is
+  therefore always right, and nothing is computed twice.
+- **Restart** is exact: a run that was killed and resumed gives the bits of one that was not.
 - **Precision.** 'mixed' (default): positions, momenta, sums in float64 around a float32 network. 'float32' and 'float64' are all the way.
-- **Reproducible.** On one machine, the same seed gives the same trajectory bit for bit, however often frames are written.
-- **Degrees of freedom.** NVE and NVT keep the total momentum at zero, so N atoms have 3N − 3; Langevin has 3N. Temperatures are
-  2·E_kin/(N_f·k_B) with that number.
+- **Degrees of freedom.** Where the total momentum is kept at zero, N atoms have 3N − 3; else 3N. Temperatures are 2·E_kin/(N_f·k_B) with that number.
 
-Units: eV, Å, amu, K; times in fs and velocities in Å/fs at this door; `Run.final` is an `ase.Atoms` in ASE's units.
+Units: eV, Å, amu, K; times in fs, velocities in Å/fs and pressures in GPa at this door; `Run.final` is an `ase.Atoms` in ASE's units.
 """
 
-from eqpot.md.ensembles import NVE, NVT, Ensemble, Langevin
+from eqpot.md.barostat import NPT
+from eqpot.md.bias import Bias, HarmonicRestraint, PlanarWall, SphericalWall, UncertaintyBias
+from eqpot.md.ensembles import CSVR, NVE, NVT, Ensemble, Langevin, Ramp
 from eqpot.md.records import Progress, Run
-from eqpot.md.run import simulate
+from eqpot.md.run import simulate, simulate_many
 from eqpot.md.status import Status
 
-__all__ = ["NVE", "NVT", "Ensemble", "Langevin", "Progress", "Run", "Status", "simulate"]
+__all__ = [
+    "CSVR",
+    "NPT",
+    "NVE",
+    "NVT",
+    "Bias",
+    "Ensemble",
+    "HarmonicRestraint",
+    "Langevin",
+    "PlanarWall",
+    "Progress",
+    "Ramp",
+    "Run",
+    "SphericalWall",
+    "Status",
+    "UncertaintyBias",
+    "simulate",
+    "simulate_many",
+]

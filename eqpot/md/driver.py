@@ -1,38 +1,71 @@
-"""Between the compiled segments: makes neighbour tables, reads the status, counts."""
+"""Between the compiled segments: gives room to neighbours, reads the status, brings frames to the host, counts."""
 
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from time import perf_counter
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
-from eqpot.core.errors import SimulationError
-from eqpot.core.units import FS
+from eqpot.core.errors import StructureError
+from eqpot.core.units import EV_PER_A3_TO_GPA, FS
+from eqpot.graph.batching import species_index
+from eqpot.graph.batching import round_up
+from eqpot.graph.grid import GROWTH, choose_grid, require_apart
+from eqpot.graph.neighbors import complete_cell
+from eqpot.graph.structure import Structure
 from eqpot.md import segment
-from eqpot.md.ensembles import Ensemble
+from eqpot.md.bias import Bias
+from eqpot.md.ensembles import Ensemble, empty_chain, stacked
+from eqpot.md.forces import Field, Sizes, is_stressed, no_candidates
 from eqpot.md.records import Snapshot
-from eqpot.md.start import System
+from eqpot.md.state import State
 from eqpot.md.status import Status
-from eqpot.md.table import TableMaker
+from eqpot.md.systems import System, particles_of
 from eqpot.potential import Potential, place_members
 
 
+@dataclass(frozen=True)
+class Plan:
+    """How systems are driven.
+
+    Attributes:
+        dtype: of the motion.
+        seeds: of each system's random forces.
+        bounds: temperature [K], distance [Å] and σ [eV/Å] that stop a system.
+        skin: of the neighbour lists [Å].
+        n_steps: of the whole run, which ramps are spread over.
+        frames: most frames that a segment brings.
+        biases: what pushes beside the potential.
+        rotates: whether the systems' angular momentum counts.
+    """
+
+    dtype: str
+    seeds: tuple[int, ...]
+    bounds: tuple[float, float, float]
+    skin: float
+    n_steps: int
+    frames: int = 1
+    biases: tuple[Bias, ...] = ()
+    rotates: bool = True
+
+
 class Driver:
-    """Drives a system through time; what it holds is always the last good state.
+    """Drives systems through time; what it holds is always the last good state of each.
 
     Args:
         potential: in the dtype of the network.
-        system: what moves.
-        velocities: at the start [Å·√(eV/amu)].
-        ensemble: how it moves.
-        dtype: of the motion.
-        seed: of random forces.
-        hottest: temperature that stops the run [K].
-        skin: of the neighbour tables [Å].
+        systems: what moves.
+        velocities: of each system at the start [Å·√(eV/amu)].
+        ensembles: how each moves.
+        plan: everything else.
+        restart: arrays of `arrays()` to go on from, and the sizes that they were computed with.
 
     Attributes:
-        status: bits that ended the run, or zero.
+        sizes: room for neighbours; it never shrinks, so that a run compiles once unless systems become denser.
+        growths: how often it had to grow.
         compiles: how often the compiled step was made for this run.
         compile_seconds: wall time of those that were made after the start.
     """
@@ -40,98 +73,187 @@ class Driver:
     def __init__(
         self,
         potential: Potential,
-        system: System,
-        velocities: np.ndarray,
-        ensemble: Ensemble,
-        dtype: str,
-        *,
-        seed: int,
-        hottest: float,
-        skin: float,
+        systems: Sequence[System],
+        velocities: Sequence[np.ndarray],
+        ensembles: Sequence[Ensemble],
+        plan: Plan,
+        restart: tuple[dict[str, np.ndarray], Sizes] | None = None,
     ) -> None:
-        self.potential, self.ensemble, self.dtype = potential, ensemble, dtype
-        self.status, self.compiles, self.compile_seconds = Status(0), 0, 0.0
+        self.potential, self.systems, self.ensembles, self.plan = potential, systems, ensembles, plan
+        self.growths, self.compiles, self.compile_seconds = 0, 0, 0.0
         # The motion is relative to the first centre, so that a molecule far from the origin has all digits in float32 too.
-        self.centre = system.structure.positions.mean(0)
-        start = system.structure.positions - self.centre
-        self.masses = system.masses
-        self.maker = TableMaker(potential, replace(system.structure, positions=start), skin, dtype)
-        self.hottest = np.asarray(hottest, dtype)
-        self.table = self.maker.make(start.astype(dtype).astype(np.float64))
-        arrays = (np.asarray(x, dtype) for x in (start, velocities * self.masses[:, None], self.masses))
-        motion = segment.begin(ensemble, *arrays, np.uint32(seed), dtype)
-        self.params, self.motion = place_members(potential.params, motion)
-        self.sample: Any = None
+        self.centres = [s.structure.positions.mean(0) for s in systems]
+        self.references = [potential.offset_of(s.structure) for s in systems]
+        species = [species_index(s.structure, potential.elements) for s in systems]
+        self.particles = particles_of(systems, ensembles, species, plan.dtype, plan.rotates)
+        self.ensemble, self.radius = stacked(list(ensembles), plan.dtype), potential.cutoff + plan.skin
+        self.bounds = segment.Bounds(*(np.asarray(b, plan.dtype) for b in plan.bounds))
+        self.length = np.asarray(plan.n_steps, plan.dtype)
+        self.keys = jnp.stack([jax.random.PRNGKey(np.uint32(s)) for s in plan.seeds])
+        self.sizes = restart[1] if restart else self._first_sizes()
+        # Biases of one system are written in its own coordinates.
+        biases = tuple(b.centred(self.centres[0]) for b in plan.biases)
+        numbers = (np.asarray(x, plan.dtype) for x in (potential.cutoff, self.radius))
+        motion = segment.begin(self._start(velocities), no_candidates(self._padded(self._positions()), self.sizes))
+        motion = fill(motion, restart[0]) if restart else motion
+        rest = (self.ensemble, self.particles, self.bounds, self.keys, self.length, motion)
+        params, *placed = place_members(potential.params, *rest)
+        self.field = Field(params, *numbers, biases)
+        self.ensemble, self.particles, self.bounds, self.keys, self.length, self.motion = placed
 
     @property
-    def step(self) -> int:
-        """Steps taken; −1 before the first call of `advance`."""
-        return int(self.motion.step)
+    def steps(self) -> np.ndarray:
+        """Steps taken by each system; −1 before the first call of `advance`."""
+        return np.asarray(self.motion.step)
 
-    def advance(self, end: int) -> Snapshot:
-        """The state after `end` steps in all.
+    @property
+    def statuses(self) -> list[Status]:
+        """What has stopped each system, or `Status(0)`."""
+        return [Status(int(bits)) for bits in np.asarray(self.motion.status)]
 
-        Raises:
-            SimulationError: when the dynamics break; `step`, `snapshot` and `proposal` then tell where.
+    def advance(self, ends: Sequence[int]) -> list[list[Snapshot | None]]:
+        """Go on to the last of `ends`, ascending and at most `plan.frames`.
+
+        Returns:
+            for each of `ends` a frame of each system; None where the system did not get there.
         """
-        fresh = False
+        frames: list[list[Snapshot | None]] = [[None] * len(self.systems) for _ in ends]
         while True:
-            before = self.step
-            status = self._segment(end)
-            if not status:
-                return self.snapshot()
-            if status != Status.STALE or (fresh and self.step == before):
-                self.status = status
-                raise SimulationError(self._obituary())
-            self._renew()
-            fresh = True
+            shots = self._segment(ends)
+            steps = np.asarray(shots.step)
+            reached = steps[: len(ends)] == np.asarray(ends)[:, None]
+            if reached.any():
+                host = jax.device_get(shots)
+                for f, g in np.argwhere(reached):
+                    if frames[f][g] is None:
+                        frames[f][g] = self._snapshot(jax.tree.map(lambda x, at=(f, g): x[at], host), int(g))
+            if bool(segment.has_room(self.motion, self.sizes)):
+                return frames
+            self._grow()
 
-    def snapshot(self) -> Snapshot:
+    def warm_up(self) -> None:
+        """Compile the step, and take none."""
+        self._segment([-2])
+
+    def clear_status(self) -> None:
+        """Let systems go on that were stopped."""
+        self.motion = replace(self.motion, status=jnp.zeros_like(self.motion.status))
+
+    def snapshot(self, system: int = 0) -> Snapshot:
         """The last good state."""
-        state, result, sample = jax.device_get((self.motion.state, self.motion.evaluation, self.sample))
+        motion = self.motion
+        sample = segment.observe(self.ensemble, self.particles, self.length, motion)
+        shot = jax.device_get(segment.Shot(motion.step, motion.state, motion.evaluation, sample))
+        return self._snapshot(jax.tree.map(lambda x: x[system], shot), system)
+
+    def trouble(self, system: int = 0) -> Structure:
+        """The step that could not be taken."""
+        structure = self._structure(system)
+        positions = np.asarray(self.motion.trouble[system], np.float64)[: len(structure)] + self.centres[system]
+        return replace(structure, positions=positions)
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """All that a run needs to go on exactly as it would have."""
+        kept = replace(self.motion, candidates=())  # type: ignore[arg-type]
+        return {name(path): np.asarray(leaf) for path, leaf in jax.tree_util.tree_leaves_with_path(jax.device_get(kept))}
+
+    def _segment(self, ends: Sequence[int]) -> Any:
+        traced = len(segment.TRACED)
+        padded = np.full(self.plan.frames, -2, np.int32)
+        padded[: len(ends)] = ends
+        arguments = (self.field, self.ensemble, self.particles, self.bounds, self.keys, self.length, self.motion, padded)
+        self.motion, shots = segment.advance(self.potential.spec, self.sizes, *arguments)
+        self.compiles += len(segment.TRACED) - traced
+        jax.block_until_ready(self.motion)
+        return shots
+
+    def _grow(self) -> None:
+        """More room, after a step that could not be taken for lack of it; the new step is compiled here, apart from the dynamics."""
+        needs, sizes = np.asarray(self.motion.candidates.needs).max(0), self.sizes
+        grid = replace(sizes.grid, per_bin=_enough(needs[0], sizes.grid.per_bin), slots=_enough(needs[1], sizes.grid.slots))
+        if needs[2]:
+            grid = choose_grid([self._structure(g) for g in range(len(self.systems))], self.radius, grid)
+        self.sizes = Sizes(grid, _enough(int(self.motion.slots), sizes.slots))
+        empty = no_candidates(self.motion.trouble, self.sizes)
+        self.motion = replace(self.motion, candidates=jax.device_put(empty, self.motion.trouble.sharding), slots=jnp.zeros_like(self.motion.slots))
+        self.growths += 1
+        began = perf_counter()
+        self._segment([-2])
+        self.compile_seconds += perf_counter() - began
+
+    def _structure(self, system: int) -> Structure:
+        """A system where it is now."""
+        structure, state = self.systems[system].structure, self.motion.state
+        cell = np.where(structure.pbc[:, None], np.asarray(state.cell[system], np.float64), structure.cell)
+        return replace(structure, positions=np.asarray(state.positions[system], np.float64)[: len(structure)], cell=cell)
+
+    def _first_sizes(self) -> Sizes:
+        structures = []
+        for number, system in enumerate(self.systems):
+            structure = system.structure
+            try:
+                structures.append(structure)
+                most = require_apart(structure, self.potential.cutoff)
+            except StructureError as error:
+                raise StructureError(str(error) if len(self.systems) == 1 else f"system {number}: {error}") from None
+            self._most = max(most, getattr(self, "_most", 1))
+        return Sizes(choose_grid(structures, self.radius), _enough(self._most, 1))
+
+    def _positions(self) -> list[np.ndarray]:
+        return [s.structure.positions - c for s, c in zip(self.systems, self.centres, strict=True)]
+
+    def _padded(self, rows: Sequence[np.ndarray]) -> np.ndarray:
+        most = max(map(len, rows))
+        return np.stack([np.pad(r, ((0, most - len(r)), (0, 0))) for r in rows]).astype(self.plan.dtype)
+
+    def _start(self, velocities: Sequence[np.ndarray]) -> State:
+        momenta = self._padded([v * s.masses[:, None] for v, s in zip(velocities, self.systems, strict=True)])
+        cells = np.stack([complete_cell(s.structure.cell, s.structure.pbc) for s in self.systems]).astype(self.plan.dtype)
+        number = len(self.systems)
+        chain = jax.tree.map(lambda x: np.stack([x] * number), empty_chain(self.ensembles[0], self.plan.dtype))
+        zeros = np.zeros((number, 3, 3), self.plan.dtype)
+        return State(self._padded(self._positions()), momenta, cells, chain, zeros, zeros[:, 0, 0])
+
+    def _snapshot(self, shot: Any, g: int) -> Snapshot:
+        state, result, sample, system = shot.state, shot.evaluation, shot.sample, self.systems[g]
+        n, reference, ensemble = len(system.structure), self.references[g], self.ensembles[g]
+        solid = system.structure.pbc.all() and is_stressed(self.potential.spec)
+        momenta, cell = state.momenta[:n].astype(np.float64), state.cell.astype(np.float64)
+        stress = result.stress.astype(np.float64)
+        kinetic = (momenta[:, :, None] * momenta[:, None, :] / system.masses[:, None, None]).sum(0) / abs(np.linalg.det(cell))
         return Snapshot(
-            step=self.step,
-            time_fs=self.step * self.ensemble.timestep_fs,
-            potential_energy=float(result.energy) + self.maker.reference_energy,
+            step=int(shot.step),
+            time_fs=int(shot.step) * ensemble.timestep_fs,
+            potential_energy=float(result.energy) + reference,
             kinetic_energy=float(sample.kinetic),
-            conserved_energy=float(sample.conserved) + self.maker.reference_energy,
+            conserved_energy=float(sample.conserved) + reference if ensemble.keeps_account else np.nan,
+            bias_energy=float(result.bias),
             energy_std=float(result.energy_std),
             temperature_K=float(sample.temperature),
-            positions=state.position.astype(np.float64) + self.centre,
-            velocities=(state.momentum.astype(np.float64) / self.masses[:, None]) * FS,
-            forces=result.forces.astype(np.float64),
-            atom_std=result.atom_std.astype(np.float64),
+            pressure_GPa=float(np.trace(kinetic - stress)) / 3 * EV_PER_A3_TO_GPA if solid else np.nan,
+            positions=state.positions[:n].astype(np.float64) + self.centres[g],
+            velocities=momenta / system.masses[:, None] * FS,
+            forces=result.forces[:n].astype(np.float64),
+            atom_std=result.atom_std[:n].astype(np.float64),
+            cell=np.where(system.structure.pbc[:, None], cell, system.structure.cell),
+            stress=stress if solid else np.full((3, 3), np.nan),
         )
 
-    def proposal(self) -> np.ndarray:
-        """Positions of the step that could not be taken [Å]."""
-        return np.asarray(self.motion.proposal, np.float64) + self.centre
 
-    def _segment(self, end: int) -> Status:
-        traced = len(segment.TRACED)
-        args = (self.potential.spec, self.params, self.ensemble, self.table, self.hottest, self.motion, np.int32(end))
-        self.motion, self.sample = segment.advance(*args)
-        self.compiles += len(segment.TRACED) - traced
-        return Status(int(self.motion.status))
+def fill(motion: segment.Motion, arrays: dict[str, np.ndarray]) -> segment.Motion:
+    """A motion with its leaves replaced by those of `Driver.arrays`; its neighbours stay empty."""
+    kept = replace(motion, candidates=())  # type: ignore[arg-type]
+    paths, tree = jax.tree_util.tree_flatten_with_path(kept)
+    return replace(jax.tree.unflatten(tree, [arrays[name(path)] for path, _ in paths]), candidates=motion.candidates)
 
-    def _renew(self) -> None:
-        """A table at the last good positions; where it has grown, the step is compiled here, apart from the dynamics."""
-        grown = self.maker.grown
-        try:
-            self.table = self.maker.make(np.asarray(self.motion.state.position, np.float64))
-        except SimulationError as error:
-            raise SimulationError(f"{self._place()}: {error}") from None
-        if self.maker.grown > grown:
-            began = perf_counter()
-            self._segment(self.step)
-            self.compile_seconds += perf_counter() - began
 
-    def _place(self) -> str:
-        return f"step {self.step + 1} ({(self.step + 1) * self.ensemble.timestep_fs:g} fs)"
+def name(path: Any) -> str:
+    """A leaf's name in a restart file."""
+    return ".".join(str(getattr(key, "name", key)) for key in path)
 
-    def _obituary(self) -> str:
-        bound = f" of {self.hottest:g} K" if Status.TOO_HOT in self.status else ""
-        if self.step < 0:
-            return f"the start cannot be run: {self.status.text}{bound}; relax the structure or lower the temperature"
-        advice = "is the timestep too long, the start relaxed, the structure within what the potential was trained on?"
-        return f"{self._place()}: {self.status.text}{bound} ({advice})"
+
+def _enough(needed: int, had: int) -> int:
+    """Room for what is needed and a little more; no less than there was."""
+    return had if needed <= had else round_up(int(np.ceil(needed * GROWTH)), ratio=1.1)
+
+

@@ -1,72 +1,177 @@
-"""What drives the atoms: the mean of the members, with their spread, at positions anywhere in space."""
+"""What drives the atoms: the mean of the members at positions anywhere in space, with their spread, and whatever pushes beside the potential."""
 
+from dataclasses import dataclass, replace
 from typing import Any
 
+import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Bool, Float, Int
 
 from eqpot.core.tree import record
 from eqpot.graph import Graph
+from eqpot.graph.cell_list import Box, Candidates, EdgeTable, Grid, covers, edges, search
+from eqpot.md.bias import Bias, total_bias
+from eqpot.md.state import Particles, Push
 from eqpot.potential import ModelSpec, Params, predict_members
 
 
-@record
-class Table:
-    """A neighbour table and the region in which it is right.
+@dataclass(frozen=True)
+class Sizes:
+    """Static sizes of a run: what may have to grow.
 
     Attributes:
-        graph: neighbours up to cutoff + skin; its dtype is that of the network. What lies beyond the cutoff adds exactly nothing,
-            because the models' envelope is zero there with its derivatives.
-        offset: position in space minus position in the graph [Å], constant while the table lasts. The graph's positions are small, so that
-            float32 keeps its digits wherever the atoms have gone.
-        origin: positions when the table was made [Å].
-        reach: how far any atom may be from there [Å]: half the skin, or infinity when the table holds all pairs of a molecule.
+        grid: of the search for neighbours within cutoff and skin.
+        slots: neighbours that an atom can have within the cutoff.
     """
 
-    graph: Graph
-    offset: Float[Array, "N 3"]
-    origin: Float[Array, "N 3"]
-    reach: Float[Array, ""]
+    grid: Grid
+    slots: int
 
-    def covers(self, positions: Float[Array, "N 3"]) -> Bool[Array, ""]:
-        """Whether no atom has moved beyond reach; false when a position is not a number."""
-        square = jnp.sum((positions - self.origin) ** 2, -1)
-        return jnp.max(square) <= self.reach**2
+
+@record
+class Field:
+    """The potential and how it is evaluated.
+
+    Attributes:
+        params: of the members.
+        cutoff: of the potential [Å].
+        radius: of the list of neighbours, cutoff and skin [Å].
+        biases: what pushes beside the potential.
+    """
+
+    params: Params
+    cutoff: Float[Array, ""]
+    radius: Float[Array, ""]
+    biases: tuple[Bias, ...] = ()
 
 
 @record
 class Evaluation:
-    """The potential at one set of positions.
+    """The potential at one set of positions; S systems of N atoms.
 
     Attributes:
         energy: mean over members, without reference energies [eV].
         energy_std: standard deviation over members, n − 1; zero for a single one [eV].
         forces: mean over members [eV/Å].
         atom_std: √Σ_xyz σ² of each atom's force over members [eV/Å].
+        stress: mean over members [eV/Å³]; zero where there is no volume.
+        bias: energy of what pushes beside the potential [eV].
+        push: what moves the atoms and the cell: forces and stress of potential and biases; zero on atoms that are fixed.
+        nearest: shortest distance of any pair [Å].
     """
 
-    energy: Float[Array, ""]
-    energy_std: Float[Array, ""]
-    forces: Float[Array, "N 3"]
-    atom_std: Float[Array, " N"]
+    energy: Float[Array, " S"]
+    energy_std: Float[Array, " S"]
+    forces: Float[Array, "S N 3"]
+    atom_std: Float[Array, "S N"]
+    stress: Float[Array, "S 3 3"]
+    bias: Float[Array, " S"]
+    push: Push
+    nearest: Float[Array, " S"]
 
 
-def evaluate(spec: ModelSpec, params: Params, table: Table, positions: Float[Array, "N 3"]) -> Evaluation:
-    """Energy, forces and their spread; the network in the graph's dtype, sums over atoms and members in that of the positions."""
-    dtype, network = positions.dtype, table.graph.positions.dtype
-    near = (positions - table.offset).astype(network)
-    prediction = predict_members(spec, params, table.graph.replace(positions=near))
-    energies = prediction.atom_energy.astype(dtype).sum(-1)  # [members]
-    forces = prediction.forces.astype(dtype)  # [members, N, 3]
-    atom_std = jnp.sqrt(jnp.sum(_std(forces) ** 2, -1))
-    return Evaluation(energies.mean(0), _std(energies), forces.mean(0), atom_std)
+def no_candidates(positions: Float[Array, "S N 3"], sizes: Sizes) -> Candidates:
+    """A list that covers nothing, so that one is made at the next evaluation."""
+    systems, atoms = positions.shape[:2]
+    senders = jnp.full((systems, atoms, sizes.grid.slots), atoms, jnp.int32)
+    cell = jnp.zeros((systems, 3, 3), positions.dtype) + jnp.eye(3, dtype=positions.dtype)
+    images, radius = jnp.zeros((*senders.shape, 3), jnp.int32), jnp.full(systems, -1, positions.dtype)
+    return Candidates(senders, images, positions, cell, radius, jnp.zeros((systems, 3), jnp.int32))
 
 
-def blank(positions: Float[Array, "N 3"]) -> Evaluation:
+def refresh(
+    candidates: Candidates, field: Field, particles: Particles, positions: Array, cell: Array, sizes: Sizes
+) -> tuple[Candidates, Bool[Array, ""]]:
+    """The list, made anew for all systems if it does not cover some; and whether it was."""
+    stale = ~jax.vmap(covers, in_axes=(0, 0, 0, None))(candidates, positions, cell, field.cutoff).all()
+
+    def anew(_: Any) -> Candidates:
+        def one(positions: Array, cell: Array, particles: Particles) -> Candidates:
+            return search(positions, Box(cell, particles.pbc), particles.real, field.radius, sizes.grid)
+
+        return jax.vmap(one)(positions, cell, particles)
+
+    return jax.lax.cond(stale, anew, lambda c: c, candidates), stale
+
+
+def evaluate(
+    spec: ModelSpec,
+    field: Field,
+    particles: Particles,
+    candidates: Candidates,
+    positions: Float[Array, "S N 3"],
+    cell: Float[Array, "S 3 3"],
+    sizes: Sizes,
+) -> tuple[Evaluation, Int[Array, ""]]:
+    """Energy, forces, stress and their spread; the network in its own dtype, sums over atoms and members in that of the positions.
+
+    Returns:
+        the evaluation, and how many neighbours the atom with most has; where that is more than `sizes.slots`, the evaluation is wrong.
+    """
+    dtype = positions.dtype
+
+    def near(candidates: Candidates, positions: Array, cell: Array, particles: Particles) -> EdgeTable:
+        return edges(candidates, positions, Box(cell, particles.pbc), particles.real, field.cutoff, sizes.slots)
+
+    table = jax.vmap(near)(candidates, positions, cell, particles)
+    network = jax.tree.leaves(field.params)[0].dtype
+    prediction = predict_members(spec, field.params, as_graph(table, particles, cell, network), is_stressed(spec))
+    members = len(prediction.energy)
+    energies = prediction.atom_energy.astype(dtype).reshape(members, *particles.real.shape).sum(-1)
+    forces = prediction.forces.astype(dtype).reshape(members, *positions.shape)
+    stress = jnp.zeros_like(cell) if prediction.stress is None else prediction.stress.astype(dtype).mean(0)
+    biases = total_bias(field.biases, particles, positions, cell, energies, forces)
+    push = Push(jnp.where(particles.free[..., None], forces.mean(0) + biases.forces, 0), stress + biases.stress)
+    result = Evaluation(
+        energy=energies.mean(0),
+        energy_std=spread(energies),
+        forces=forces.mean(0),
+        atom_std=jnp.sqrt(jnp.sum(spread(forces) ** 2, -1)),
+        stress=stress,
+        bias=biases.energy,
+        push=push,
+        nearest=table.nearest.astype(dtype),
+    )
+    return result, table.needed.max()
+
+
+def is_stressed(spec: Any) -> bool:
+    """Whether the potential has a stress; a specification that does not say is conservative and has."""
+    return getattr(spec, "conservative", True)
+
+
+def as_graph(table: EdgeTable, particles: Particles, cell: Float[Array, "S 3 3"], dtype: Any) -> Graph:
+    """The tables of all systems as one disjoint graph in the network's dtype."""
+    systems, atoms, _ = table.positions.shape
+    first = jnp.arange(systems, dtype=jnp.int32) * atoms
+
+    def flat(x: Array) -> Array:
+        return x.reshape(systems * atoms, *x.shape[2:])
+
+    return Graph(
+        positions=flat(table.positions).astype(dtype),
+        cell=jnp.where(particles.pbc[..., None], cell, 0).astype(dtype),
+        species=flat(particles.species),
+        neighbors=flat(jnp.where(table.mask, table.senders + first[:, None, None], 0)),
+        shifts=flat(table.shifts),
+        edge_mask=flat(table.mask),
+        atom_mask=flat(particles.real),
+        graph_index=jnp.repeat(jnp.arange(systems, dtype=jnp.int32), atoms),
+        graph_mask=jnp.ones(systems, bool),
+        charge=particles.charge.astype(dtype),
+        head=jnp.zeros(systems, jnp.int32),
+        origin=jnp.zeros((systems, 3), dtype),
+    )
+
+
+def blank(positions: Float[Array, "S N 3"]) -> Evaluation:
     """An evaluation of zeros, to start from."""
-    zero = jnp.zeros((), positions.dtype)
-    return Evaluation(zero, zero, jnp.zeros_like(positions), jnp.zeros_like(positions[:, 0]))
+    atoms = jnp.zeros_like(positions)
+    system = atoms[:, 0, 0]
+    stress = jnp.zeros((len(positions), 3, 3), positions.dtype)
+    return Evaluation(system, system, atoms, atoms[..., 0], stress, system, Push(atoms, stress), system)
 
 
-def _std(values: Any) -> Any:
+def spread(values: Any) -> Any:
+    """Standard deviation over members, n − 1; zero for a single one."""
     return jnp.std(values, axis=0, ddof=1) if len(values) > 1 else jnp.zeros_like(values[0])

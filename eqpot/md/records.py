@@ -1,29 +1,38 @@
 """What a run says while it goes on, and what is left of it."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int
 
 from eqpot.core.errors import SimulationError
+from eqpot.md.status import Status
 
 
 @dataclass(frozen=True, eq=False)
 class Snapshot:
-    """One frame: step, time [fs], energies [eV], temperature [K]; arrays per atom in Å, Å/fs and eV/Å. See `Run`."""
+    """One frame: step, time [fs], energies [eV], temperature [K], pressure [GPa]; arrays per atom in Å, Å/fs and eV/Å. See `Run`."""
 
     step: int
     time_fs: float
     potential_energy: float
     kinetic_energy: float
     conserved_energy: float
+    bias_energy: float
     energy_std: float
     temperature_K: float
+    pressure_GPa: float
     positions: Float[np.ndarray, "N 3"]
     velocities: Float[np.ndarray, "N 3"]
     forces: Float[np.ndarray, "N 3"]
     atom_std: Float[np.ndarray, " N"]
+    cell: Float[np.ndarray, "3 3"]
+    stress: Float[np.ndarray, "3 3"]
+
+
+ARRAYS = ("positions", "velocities", "forces", "atom_std", "cell", "stress")
+"""What is more than a number in a frame."""
 
 
 @dataclass(frozen=True)
@@ -50,9 +59,10 @@ class Progress:
 
 @dataclass(frozen=True, eq=False)
 class Run:
-    """A finished (or interrupted) simulation; frames are equally spaced and begin with the start.
+    """A finished (or interrupted) simulation; frames are equally spaced and begin with the start, or where the run was resumed.
 
-    All is kept in memory: 80 bytes per atom and frame. For long runs of large systems choose a large `every`.
+    All is kept in memory, 80 bytes per atom and frame, unless the run was asked not to (`keep=False`); then the numbers of all frames are here, and
+    the arrays (positions, velocities, forces, atom_std, cell, stress) of the last frame only.
 
     Attributes:
         step: number of steps before each frame, [frames].
@@ -60,20 +70,28 @@ class Run:
         potential_energy: mean over members, reference energies included, [frames] in eV.
         kinetic_energy: [frames] in eV.
         total_energy: their sum, [frames] in eV.
-        conserved_energy: what the integrator should keep constant (with the thermostat's part in NVT), [frames] in eV; None for Langevin.
+        conserved_energy: what the integrator should keep constant: all energies, less what thermostat and barostat have put in, [frames] in eV; None
+            for a Nosé–Hoover chain whose temperature is ramped.
+        bias_energy: of restraints, walls and biases, in no other energy but the conserved one, [frames] in eV.
         energy_std: standard deviation of the energy over members, [frames] in eV.
         temperature_K: with the degrees of freedom of the ensemble, [frames] in K.
+        pressure_GPa: ⅓ tr(Σ p⊗p/m/V − σ), [frames] in GPa; None unless all directions are periodic and the potential has a stress.
         positions: unwrapped, [frames, atoms, 3] in Å.
         velocities: [frames, atoms, 3] in Å/fs.
         forces: mean over members, [frames, atoms, 3] in eV/Å.
         atom_std: uncertainty of each atom's force, √Σ_xyz σ² over members, [frames, atoms] in eV/Å; zero for a single member.
+        cell: rows are lattice vectors, [frames, 3, 3] in Å.
+        stress: mean over members, without the kinetic part, [frames, 3, 3] in eV/Å³; None where there is no pressure.
         final: the last state as `ase.Atoms`, with velocities, energy and forces; a new run can start from it.
         n_steps: steps taken.
         seconds: wall time of these steps, without compilation.
         ns_per_day: simulated time per wall time.
-        rebuilds: neighbour tables made after the first.
-        growths: how often a table needed more slots (each compiles again).
+        rebuilds: neighbour lists made after the first.
+        growths: how often the neighbours needed more room (each compiles again).
         compiles: how often the step was compiled; 0 if an earlier run had done so.
+        host_fraction: part of the wall time that was not spent in the compiled program.
+        status: what stopped the system before the end of the run, or `Status(0)`.
+        trouble: the frame that set the status, as `ase.Atoms`; None if none did.
     """
 
     step: Int[np.ndarray, " F"]
@@ -84,10 +102,14 @@ class Run:
     conserved_energy: Float[np.ndarray, " F"] | None
     energy_std: Float[np.ndarray, " F"]
     temperature_K: Float[np.ndarray, " F"]
-    positions: Float[np.ndarray, "F N 3"]
-    velocities: Float[np.ndarray, "F N 3"]
-    forces: Float[np.ndarray, "F N 3"]
-    atom_std: Float[np.ndarray, "F N"]
+    bias_energy: Float[np.ndarray, " F"]
+    pressure_GPa: Float[np.ndarray, " F"] | None
+    positions: Float[np.ndarray, "K N 3"]
+    velocities: Float[np.ndarray, "K N 3"]
+    forces: Float[np.ndarray, "K N 3"]
+    atom_std: Float[np.ndarray, "K N"]
+    cell: Float[np.ndarray, "K 3 3"]
+    stress: Float[np.ndarray, "K 3 3"] | None
     final: Any
     n_steps: int
     seconds: float
@@ -95,6 +117,9 @@ class Run:
     rebuilds: int
     growths: int
     compiles: int
+    host_fraction: float = 0.0
+    status: Status = Status(0)
+    trouble: Any = None
 
     def __len__(self) -> int:
         return len(self.step)
@@ -103,10 +128,10 @@ class Run:
         """Slope of the conserved energy [meV/atom/ps], by least squares over the frames from `start_fs` on.
 
         Raises:
-            SimulationError: for Langevin dynamics, which conserve nothing, or fewer than two frames.
+            SimulationError: where nothing is conserved, or there are fewer than two frames.
         """
         if self.conserved_energy is None:
-            raise SimulationError("Langevin dynamics have no conserved energy, so no drift")
+            raise SimulationError("a Nosé-Hoover chain with a ramped temperature has no conserved energy, so no drift")
         chosen = self.time_fs >= start_fs
         if chosen.sum() < 2:
             raise SimulationError(f"drift: found {chosen.sum()} frames from {start_fs:g} fs on, expected at least two")
@@ -116,11 +141,16 @@ class Run:
 
 
 def stack(frames: list[Snapshot], **rest: Any) -> Run:
-    """A run from its frames."""
-    names = [n for n in Snapshot.__dataclass_fields__ if n not in ("conserved_energy", "positions", "velocities", "forces", "atom_std")]
-    columns: dict[str, Any] = {name: np.array([getattr(f, name) for f in frames]) for name in names}
-    for name in ("positions", "velocities", "forces", "atom_std"):
-        columns[name] = np.stack([getattr(f, name) for f in frames])
-    conserved = np.array([f.conserved_energy for f in frames])
-    total = columns["potential_energy"] + columns["kinetic_energy"]
-    return Run(**columns, total_energy=total, conserved_energy=None if np.isnan(conserved).any() else conserved, **rest)
+    """A run from its frames; those but the last may have been `thinned`."""
+    columns: dict[str, Any] = {n: np.array([getattr(f, n) for f in frames]) for n in Snapshot.__dataclass_fields__ if n not in ARRAYS}
+    kept = [f for f in frames if f.positions is not None]
+    columns |= {n: np.stack([getattr(f, n) for f in kept]) for n in ARRAYS}
+    columns["total_energy"] = columns["potential_energy"] + columns["kinetic_energy"]
+    for name in ("conserved_energy", "pressure_GPa", "stress"):
+        columns[name] = None if np.isnan(columns[name]).any() else columns[name]
+    return Run(**columns, **rest)
+
+
+def thinned(frame: Snapshot) -> Snapshot:
+    """A frame without its arrays."""
+    return replace(frame, **dict.fromkeys(ARRAYS))  # type: ignore[arg-type]

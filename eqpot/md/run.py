@@ -1,25 +1,30 @@
-"""The door of the room: `simulate`."""
+"""The doors of the room: `simulate` and `simulate_many`."""
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from time import perf_counter
 from typing import Any, Literal
 
 import jax
+import numpy as np
 
 from eqpot.core.errors import SimulationError
-from eqpot.core.units import FS
-from eqpot.md.driver import Driver
+from eqpot.md.bias import Bias, UncertaintyBias
+from eqpot.md.driver import Driver, Plan
 from eqpot.md.ensembles import MAX_TEMPERATURE_K, Ensemble, Number, require
-from eqpot.md.records import Progress, Run, Snapshot, stack
-from eqpot.md.start import System, initial_velocities, read_system
-from eqpot.md.trajectory import Trajectory, check_path, guarded, open_trajectory, write_offending
+from eqpot.md.records import Progress, Run
+from eqpot.md.restart import identity, load_restart, restart_path
+from eqpot.md.session import Session
+from eqpot.md.systems import initial_velocities, read_system
+from eqpot.md.trajectory import check_path
 from eqpot.potential import Potential
 from eqpot.potential.potential import DIRECT_FORCES
 
 PRECISIONS = {"mixed": ("float32", "float64"), "float32": ("float32", "float32"), "float64": ("float64", "float64")}
 """dtype of the network and of the motion."""
+MOST_FRAMES = 64
+"""Frames that one segment brings at most."""
+FRAME_MEMORY = 1 << 26
+"""Bytes that the frames of one segment may take on the device."""
 
 
 def simulate(
@@ -33,10 +38,17 @@ def simulate(
     temperature_K: Number | None = None,
     trajectory: str | Path | None = None,
     overwrite: bool = False,
+    resume: bool = False,
+    checkpoint_s: Number = 60.0,
+    keep: bool = True,
     progress: Callable[[Progress], None] | None = None,
     precision: Literal["mixed", "float32", "float64"] = "mixed",
+    biases: Sequence[Bias] = (),
+    remove_rotation: bool = False,
     max_temperature_K: Number = 10_000.0,
-    skin: Number = 0.2,
+    min_distance: Number = 0.1,
+    max_atom_std: Number | None = None,
+    skin: Number = 1.0,
     allow_direct_forces: bool = False,
 ) -> Run:
     """Run molecular dynamics.
@@ -44,153 +56,191 @@ def simulate(
         run = simulate(potential, atoms, NVT(temperature_K=300), n_steps=2000, trajectory="run.extxyz")
         print(run.temperature_K.mean(), run.drift(), run.atom_std.max())
 
-    Frames are taken at steps 0, every, 2·every, … Between them nothing is sent to the host but the news that the neighbour table must be
-    made anew. Random numbers come from `seed` alone.
+    Frames are taken at steps 0, every, 2·every, … Between them nothing is sent to the host. Random numbers come from `seed` and the number of the step alone.
+    Atoms under an ASE `FixAtoms` constraint do not move.
+
+    With a trajectory, there is also a log of numbers ('NAME.thermo.csv') and, replaced as the run goes on, 'NAME.restart': the same call with `resume=True`
+    goes on from there, and what results is, to the last bit, what would have been.
 
     Args:
         potential: an `eqpot.Potential`; the mean of its members drives, their spread is recorded. Of several heads the first is used:
             `potential.only(head)` chooses another.
         atoms: an `ase.Atoms` or a `Structure`.
-        ensemble: `NVE`, `NVT` or `Langevin`.
-        n_steps: steps to take, at least 1.
-        seed: of initial velocities and of Langevin's noise.
+        ensemble: `NVE`, `NVT`, `CSVR`, `Langevin` or `NPT`.
+        n_steps: steps to take in all, at least 1.
+        seed: of initial velocities and of the ensemble's noise.
         every: steps between frames.
         temperature_K: draw initial velocities at this temperature [K], whatever the atoms have. By default the atoms' velocities are
             used if any is not zero; else they are drawn at the ensemble's temperature.
         trajectory: file for the frames, written as they come: .extxyz or .xyz, .h5 or .h5md (see `eqpot.md.trajectory`).
         overwrite: replace such a file if it exists.
+        resume: go on with the run that was writing to this trajectory; one that had not begun begins.
+        checkpoint_s: wall time between replacements of the restart file [s].
+        keep: keep all frames in memory; otherwise the numbers of all frames and the arrays of the last.
         progress: called with a `Progress` after each frame.
         precision: 'mixed' (network in float32, motion in float64), 'float32' or 'float64'.
+        biases: what pushes beside the potential: `HarmonicRestraint`, `SphericalWall`, `PlanarWall`, `UncertaintyBias`.
+        remove_rotation: draw velocities without angular momentum, for a molecule or cluster.
         max_temperature_K: the run stops when the instantaneous temperature is above this [K].
-        skin: how far beyond the cutoff neighbours are listed [Å]; it changes the speed, and results by rounding only. Small molecules
-            list all pairs instead.
+        min_distance: the run stops when two atoms are nearer than this [Å].
+        max_atom_std: the run stops when the uncertainty of an atom's force is above this [eV/Å].
+        skin: how far beyond the cutoff neighbours are listed [Å]; it changes the speed and no bit of a result.
         allow_direct_forces: accept a potential whose forces are no derivatives of its energy; nothing then conserves the energy.
 
     Returns:
-        the `Run`.
+        the `Run`; of a resumed one, the frames since then.
 
     Raises:
         SimulationError: for an argument out of range, or direct forces that are not allowed; when the dynamics break (not finite, too hot,
-            atoms on top of each other), with the last good state in the trajectory, the frame it broke on in 'NAME.offending.extxyz', and all
-            frames so far in `error.run`.
+            atoms on top of each other, too unsure), with the last good state in the trajectory, the frame it broke on in 'NAME.offending.extxyz', and all
+            frames so far in `error.run`; for a restart file of another run.
         StructureError: for atoms that the potential cannot judge.
         KeyboardInterrupt: passed on when the user stops the run; the trajectory ends with a whole frame, and `run` of the exception has all frames.
     """
-    _check(potential, ensemble, precision, allow_direct_forces)
-    for name, value, low, high in (("n_steps", n_steps, 1, 2**31), ("every", every, 1, 2**31), ("seed", seed, 0, 2**32)):
-        _require_integer(name, value, low, high)
+    options = {k: v for k, v in locals().items() if k not in ("potential", "atoms", "ensemble", "n_steps", "trajectory")}
+    paths = None if trajectory is None else [Path(trajectory)]
+    session = _open(potential, [atoms], [ensemble], n_steps, paths, **options)
+    with session.precision():
+        return session.record_one()
+
+
+def simulate_many(
+    potential: Potential,
+    atoms: Sequence[Any],
+    ensembles: Ensemble | Sequence[Ensemble],
+    n_steps: int,
+    *,
+    trajectory: str | Path | None = None,
+    seed: int = 0,
+    **options: Any,
+) -> list[Run]:
+    """Run molecular dynamics of many systems in one compiled program: replicas, temperatures, or different structures.
+
+        runs = simulate_many(potential, [atoms] * 4, [NVT(T) for T in (300, 400, 500, 600)], n_steps=2000)
+
+    Each system moves as it would alone with its own seed, to rounding. A system that breaks stands still and says so in `Run.status` and `Run.trouble`; the others
+    go on. Systems are padded to the largest, so they are best of similar size.
+
+    Args:
+        potential, n_steps: see `simulate`.
+        atoms: one for each system.
+        ensembles: one for all systems, or one for each; all of one kind and with the same timestep.
+        trajectory: 'NAME.extxyz' puts the frames of each system into 'NAME-0.extxyz', 'NAME-1.extxyz', …
+        seed: of the first system; the next have the next numbers.
+        options: all others of `simulate`; biases act on each system.
+
+    Returns:
+        a `Run` for each system.
+
+    Raises:
+        see `simulate`; a fault of one system is no error here.
+    """
+    systems = list(atoms)
+    kinds = list(ensembles) if isinstance(ensembles, Sequence) else [ensembles] * len(systems)
+    if not systems or len(kinds) != len(systems):
+        raise SimulationError(f"found {len(systems)} systems and {len(kinds)} ensembles, expected as many of each, at least one")
+    path = None if trajectory is None else Path(trajectory)
+    paths = None if path is None else [path.with_stem(f"{path.stem}-{k}") for k in range(len(systems))]
+    session = _open(potential, systems, kinds, n_steps, paths, seed=seed, **options)
+    with session.precision():
+        return session.record()
+
+
+def _open(
+    potential: Potential,
+    atoms: list[Any],
+    ensembles: list[Ensemble],
+    n_steps: int,
+    paths: list[Path] | None,
+    *,
+    seed: int = 0,
+    every: int = 10,
+    temperature_K: Number | None = None,
+    overwrite: bool = False,
+    resume: bool = False,
+    checkpoint_s: Number = 60.0,
+    keep: bool = True,
+    progress: Callable[[Progress], None] | None = None,
+    precision: str = "mixed",
+    biases: Sequence[Bias] = (),
+    remove_rotation: bool = False,
+    max_temperature_K: Number = 10_000.0,
+    min_distance: Number = 0.1,
+    max_atom_std: Number | None = None,
+    skin: Number = 1.0,
+    allow_direct_forces: bool = False,
+) -> Session:
+    """Check everything, and make ready to run."""
+    _check(potential, ensembles, precision, allow_direct_forces)
+    for label, value, low, high in (("n_steps", n_steps, 1, 2**31), ("every", every, 1, 2**31), ("seed", seed, 0, 2**32)):
+        _require_integer(label, value, low, high)
     hottest = require("max_temperature_K", max_temperature_K, 0.0, MAX_TEMPERATURE_K)
-    width = require("skin", skin, 0.0, 10.0)
-    path = None if trajectory is None else check_path(trajectory, overwrite)
-    system = read_system(atoms)
-    velocities = initial_velocities(system, ensemble, temperature_K, seed)
+    closest = require("min_distance", min_distance, 0.0, 5.0, closed=True)
+    unsurest = np.inf if max_atom_std is None else require("max_atom_std", max_atom_std, 0.0, 1e6)
+    width, pause = require("skin", skin, 0.0, 10.0), require("checkpoint_s", checkpoint_s, 0.0, 1e9, closed=True)
+    if resume and (overwrite or paths is None):
+        raise SimulationError("resume goes on with a trajectory: give its name, and not overwrite")
+    paths = paths and [check_path(p, overwrite, resume) for p in paths]
+    systems = [read_system(a) for a in atoms]
+    _check_systems(systems, ensembles, biases, potential, remove_rotation)
+    seeds = tuple((seed + k) % 2**32 for k in range(len(systems)))
+    velocities = [
+        initial_velocities(s, e, temperature_K, k, remove_rotation) for s, e, k in zip(systems, ensembles, seeds, strict=True)
+    ]
     network, motion = PRECISIONS[precision]
+    settings = {"n_steps": n_steps, "every": every, "seed": seed, "precision": precision, "remove_rotation": remove_rotation}
+    settings |= {"max_temperature_K": hottest, "min_distance": closest, "max_atom_std": max_atom_std, "skin": width}
+    if any(e.ramped for e in ensembles):
+        settings["n_steps of the ramp"] = n_steps
+    place = restart_path(paths[0]) if paths else None
     with jax.enable_x64(motion == "float64"):
-        driver = Driver(potential.astype(network), system, velocities, ensemble, motion, seed=seed, hottest=hottest, skin=width)
-        return _Log(driver, system, n_steps, path, overwrite, progress).record(every)
+        driven = potential.astype(network)
+        what = identity(driven, systems, velocities, ensembles, tuple(biases), **settings)
+        restart = load_restart(place, what) if resume and place and place.exists() else None
+        if resume and paths and not restart and (there := [p for p in paths if p.exists()]):
+            raise SimulationError(f"{there[0]}: exists but {place} does not, so there is nothing to go on from; choose another name or overwrite")
+        frames = max(1, min(MOST_FRAMES, n_steps // every + 1, FRAME_MEMORY // (100 * sum(len(s.structure) for s in systems))))
+        bounds = (hottest, closest, float(unsurest))
+        plan = Plan(motion, seeds, bounds, width, n_steps, frames, tuple(biases), not remove_rotation)
+        driver = Driver(driven, systems, velocities, ensembles, plan, restart and (restart.arrays, restart.sizes))
+    return Session(driver, every, paths, overwrite, what, restart, pause, keep, progress)
 
 
-def _require_integer(name: str, value: Any, low: int, high: int) -> None:
+def _require_integer(label: str, value: Any, low: int, high: int) -> None:
     if isinstance(value, bool) or not hasattr(value, "__index__") or not low <= value < high:
-        raise SimulationError(f"{name}: found {value!r}, expected an integer from {low} to {high - 1}")
+        raise SimulationError(f"{label}: found {value!r}, expected an integer from {low} to {high - 1}")
 
 
-def _check(potential: Any, ensemble: Any, precision: Any, allow_direct_forces: bool) -> None:
+def _check(potential: Any, ensembles: Sequence[Any], precision: Any, allow_direct_forces: bool) -> None:
     if not isinstance(potential, Potential):
         raise SimulationError(
             f"potential: found {type(potential).__name__}, expected an eqpot.Potential; load one with Potential.load(path)"
         )
     if not (potential.conservative or allow_direct_forces):
         raise SimulationError(f"{DIRECT_FORCES}; pass allow_direct_forces=True (--allow-direct-forces) to run it all the same")
-    if not isinstance(ensemble, Ensemble):
-        raise SimulationError(f"ensemble: found {ensemble!r:.60}, expected NVE(...), NVT(...) or Langevin(...)")
+    for ensemble in ensembles:
+        if not isinstance(ensemble, Ensemble):
+            raise SimulationError(f"ensemble: found {ensemble!r:.60}, expected NVE(...), NVT(...), CSVR(...), Langevin(...) or NPT(...)")
+    if len({e.timestep_fs for e in ensembles}) > 1:
+        raise SimulationError(f"timestep_fs: found {sorted({e.timestep_fs for e in ensembles})}, expected one for all systems")
     if precision not in PRECISIONS:
         raise SimulationError(f"precision: found {precision!r}, expected one of {', '.join(PRECISIONS)}")
 
 
-@dataclass
-class _Log:
-    """Takes frames from a driver and puts them where they are wanted."""
+def _check_systems(systems: list[Any], ensembles: list[Ensemble], biases: Sequence[Bias], potential: Potential, still: bool) -> None:
+    for system, ensemble in zip(systems, ensembles, strict=True):
+        periodic = system.structure.pbc
+        if ensemble.flexible and not (periodic.all() and potential.conservative and not system.n_fixed):
+            raise SimulationError(
+                f"{type(ensemble).__name__}: found pbc {periodic.tolist()} and {system.n_fixed} fixed atoms, expected a cell that is periodic along all "
+                "directions, no fixed atoms, and a potential whose forces are derivatives of its energy"
+            )
+        if still and (periodic.any() or system.n_fixed):
+            raise SimulationError("remove_rotation: expected a molecule or cluster without periodicity and without fixed atoms")
+        for bias in biases:
+            bias.check(len(system.structure))
+    if any(isinstance(b, UncertaintyBias) for b in biases) and potential.n_members < 2:
+        raise SimulationError("UncertaintyBias: found a potential with one member, expected an ensemble")
 
-    driver: Driver
-    system: System
-    n_steps: int
-    path: Path | None
-    overwrite: bool
-    progress: Callable[[Progress], None] | None
-    frames: list[Snapshot] = field(default_factory=list)
-    writer: Trajectory | None = None
-    began: float = 0.0
 
-    def record(self, every: int) -> Run:
-        """Run to the end, a frame at each multiple of `every`."""
-        try:
-            self._begin()
-            for step in range(every, self.n_steps + 1, every):
-                self._take(self.driver.advance(step))
-            self.driver.advance(self.n_steps)
-        except (SimulationError, KeyboardInterrupt) as error:
-            self._salvage(error)
-            raise
-        finally:
-            if self.writer:
-                guarded(self.writer.path, self.writer.close)
-        return self._run()
-
-    def _begin(self) -> None:
-        """Evaluate the start (which compiles), then open the file: a start that fails harms no old trajectory."""
-        first = self.driver.advance(0)
-        self.began = perf_counter()
-        if self.path:
-            self.writer = open_trajectory(self.path, self.system, self.overwrite)
-        self._take(first)
-
-    def _take(self, frame: Snapshot) -> None:
-        self.frames.append(frame)
-        if self.writer:
-            guarded(self.writer.path, self.writer.write, frame)
-        if self.progress:
-            doubt = float(frame.atom_std.max())
-            speed = self._speed(self._seconds())
-            self.progress(Progress(frame.step, self.n_steps, frame.time_fs, frame.temperature_K, frame.potential_energy, doubt, speed))
-
-    def _salvage(self, error: BaseException) -> None:
-        """Put the last good state and the frame that broke on disk, and what there is of the run into the error."""
-        driver = self.driver
-        if driver.status and self.path:
-            place = write_offending(self.path, self.system, driver.proposal())
-            error.args = (f"{error.args[0]}; the frame that broke is in {place}",)
-        if driver.step >= 0:
-            if driver.step > (self.frames[-1].step if self.frames else -1):
-                self._take(driver.snapshot())
-            error.run = self._run()  # type: ignore[attr-defined]
-
-    def _seconds(self) -> float:
-        """Wall time of the dynamics, without compilation."""
-        return perf_counter() - self.began - self.driver.compile_seconds
-
-    def _speed(self, seconds: float) -> float:
-        """Nanoseconds per day."""
-        return self.driver.step * self.driver.ensemble.timestep_fs * 1e-6 * 86400 / max(seconds, 1e-9)
-
-    def _run(self) -> Run:
-        seconds, driver = self._seconds(), self.driver
-        return stack(
-            self.frames,
-            final=self._final(),
-            n_steps=driver.step,
-            seconds=seconds,
-            ns_per_day=self._speed(seconds),
-            rebuilds=driver.maker.made - 1,
-            growths=driver.maker.grown,
-            compiles=driver.compiles,
-        )
-
-    def _final(self) -> Any:
-        from ase.calculators.singlepoint import SinglePointCalculator
-
-        last, atoms = self.driver.snapshot(), self.system.atoms.copy()
-        atoms.set_positions(last.positions)
-        atoms.set_velocities(last.velocities / FS)
-        atoms.calc = SinglePointCalculator(atoms, energy=last.potential_energy, forces=last.forces)
-        return atoms
+__all__ = ["simulate", "simulate_many"]

@@ -1,4 +1,4 @@
-"""The compiled heart: from one frame to the next with a fixed neighbour table."""
+"""The compiled heart: steps of all systems, from frame to frame, without a word to the host."""
 
 from dataclasses import replace
 from functools import partial
@@ -6,108 +6,186 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
 from eqpot.core.tree import record
 from eqpot.core.units import KB
+from eqpot.graph.cell_list import Candidates
 from eqpot.md.ensembles import Ensemble
-from eqpot.md.forces import Evaluation, Table, blank, evaluate
+from eqpot.md.forces import Evaluation, Field, Sizes, blank, evaluate, refresh
+from eqpot.md.maps import kinetic_energy
+from eqpot.md.state import Particles, State
 from eqpot.md.status import Status
-from eqpot.potential import ModelSpec, Params
+from eqpot.potential import ModelSpec
 
 TRACED: list[tuple[Any, ...]] = []
 """One entry for each time that `advance` was compiled; runs count the difference."""
 
 
 @record
+class Bounds:
+    """What stops a system: temperature above `hottest` [K], a pair below `closest` [Å], an atom's σ above `unsurest` [eV/Å]."""
+
+    hottest: Float[Array, ""]
+    closest: Float[Array, ""]
+    unsurest: Float[Array, ""]
+
+
+@record
 class Motion:
-    """All that is carried from step to step. `state`, `evaluation` and `step` belong together and are always good.
+    """All that is carried from step to step. `state`, `evaluation` and `step` of a system belong together and are always good.
 
     Attributes:
         step: steps taken; −1 before the potential has been evaluated at the start.
-        status: bits of `Status`; zero while all is well.
-        state: of JAX-MD, at `step`.
+        status: bits of `Status`; a system with one set stands still.
+        state: at `step`.
         evaluation: of the potential, at `step`.
-        proposal: positions of the step to come [Å]; where the trouble is when a bit is set.
+        trouble: positions of the step that set a bit [Å].
+        candidates: neighbours; what they are besides right has no influence.
+        searches: how often they were searched for.
+        slots: neighbours that the atom with most had, at the last evaluation; more than there is room for ends a segment.
     """
 
-    step: Int[Array, ""]
-    status: Int[Array, ""]
-    state: Any
+    step: Int[Array, " S"]
+    status: Int[Array, " S"]
+    state: State
     evaluation: Evaluation
-    proposal: Float[Array, "N 3"]
+    trouble: Float[Array, "S N 3"]
+    candidates: Candidates
+    searches: Int[Array, ""]
+    slots: Int[Array, ""]
 
 
 @record
 class Sample:
-    """Observables of a state: kinetic energy and conserved quantity [eV], temperature [K]."""
+    """What a frame holds, beside the state: kinetic energy and conserved quantity [eV], temperature [K]."""
 
-    kinetic: Float[Array, ""]
-    temperature: Float[Array, ""]
-    conserved: Float[Array, ""]
-
-
-@partial(jax.jit, static_argnames="dtype")
-def begin(ensemble: Ensemble, positions: Array, momenta: Array, masses: Array, seed: Array, dtype: str) -> Motion:
-    """The motion before its start: the first proposal is where the atoms are."""
-    state = ensemble.integrator(dtype).begin(positions, momenta, masses, seed)
-    return Motion(jnp.asarray(-1, jnp.int32), jnp.asarray(0, jnp.int32), state, blank(positions), positions)
+    kinetic: Float[Array, " S"]
+    temperature: Float[Array, " S"]
+    conserved: Float[Array, " S"]
 
 
-@partial(jax.jit, static_argnames="spec")
+@record
+class Shot:
+    """A frame as it leaves the device."""
+
+    step: Int[Array, " S"]
+    state: State
+    evaluation: Evaluation
+    sample: Sample
+
+
+def begin(state: State, candidates: Candidates) -> Motion:
+    """The motion before its start."""
+    systems = len(state.positions)
+    step = jnp.full(systems, -1, jnp.int32)
+    zero = jnp.zeros((), jnp.int32)
+    return Motion(step, jnp.zeros_like(step), state, blank(state.positions), state.positions, candidates, zero, zero)
+
+
+def has_room(motion: Motion, sizes: Sizes) -> Bool[Array, ""]:
+    """Whether nothing had to be left out of the neighbours."""
+    needs = motion.candidates.needs.max(0)
+    return (needs[0] <= sizes.grid.per_bin) & (needs[1] <= sizes.grid.slots) & (needs[2] == 0) & (motion.slots <= sizes.slots)
+
+
+@partial(jax.jit, static_argnames=("spec", "sizes"))
 def advance(
-    spec: ModelSpec, params: Params, ensemble: Ensemble, table: Table, hottest: Array, motion: Motion, end: Array
-) -> tuple[Motion, Sample]:
-    """Take steps until `end`, or until a bit of `Status` is set; a step that sets one is not taken.
+    spec: ModelSpec,
+    sizes: Sizes,
+    field: Field,
+    ensemble: Ensemble,
+    particles: Particles,
+    bounds: Bounds,
+    key: Array,
+    length: Array,
+    motion: Motion,
+    ends: Int[Array, " F"],
+) -> tuple[Motion, Shot]:
+    """Take steps to each of `ends` in turn, and a frame there.
+
+    A step that sets a bit of `Status` for a system is not taken by it; one for which there was not enough room is taken by none, and ends the segment.
 
     Args:
-        spec, params: the potential.
-        ensemble: the integrator and its numbers.
-        table: neighbours, right within its reach.
-        hottest: temperature that stops the run [K].
-        motion: where to go on from; its status is cleared.
-        end: number of the last step.
+        spec, field: the potential and how it is evaluated.
+        sizes: static room for neighbours.
+        ensemble: how the systems move; its numbers have a leading axis of systems, as all that follows.
+        particles: what they consist of.
+        bounds: what stops them.
+        key: of each system; the random numbers of a step depend on it and on the number of the step.
+        length: steps that ramps are spread over.
+        motion: where to go on from.
+        ends: numbers of steps, ascending; what is behind a segment's end has no frame.
+
+    Returns:
+        the motion, and a frame for each of `ends`. A frame is good for a system if its `step` is the one asked for.
     """
-    TRACED.append((spec, motion.proposal.shape, table.graph.capacity))
-    integrator = ensemble.integrator(motion.proposal.dtype)
+    TRACED.append((spec, motion.trouble.shape, sizes))
 
     def take(m: Motion) -> Motion:
-        result = evaluate(spec, params, table, m.proposal)
-        stepped = integrator.complete(m.state, result.forces)
-        state = _select(m.step >= 0, stepped, m.state.set(force=result.forces))
-        status = _judge(state, result, temperature(ensemble, state), hottest)
-        new = Motion(m.step + 1, status, state, result, integrator.propose(state))
-        return _select(status == 0, new, replace(m, status=status))
+        progress = jnp.maximum(m.step, 0).astype(length.dtype) / length
+        keys = jax.vmap(jax.random.fold_in)(key, m.step)
+        now, then = (jax.vmap(type(ensemble).at)(ensemble, p) for p in (progress, progress + 1 / length))
+        moved = jax.vmap(type(ensemble).first)(now, m.state, m.evaluation.push, particles, keys)
+        sane = within_reach(m.state, moved, field.cutoff / 2)
+        moved = choose((m.step >= 0) & sane, moved, m.state)
+        candidates, fresh = refresh(m.candidates, field, particles, moved.positions, moved.cell, sizes)
+        result, slots = evaluate(spec, field, particles, candidates, moved.positions, moved.cell, sizes)
+        done = jax.vmap(type(ensemble).second)(then, moved, result.push, particles, keys)
+        done = choose(m.step >= 0, done, m.state)
+        new = replace(m, candidates=candidates, searches=m.searches + fresh.astype(jnp.int32), slots=slots)
+        status = judge(done, result, temperature(done, particles), bounds) | jnp.where(sane, 0, int(Status.TOO_FAR))
+        going = (m.status == 0) & has_room(new, sizes)
+        good = going & (status == 0)
+        return replace(
+            new,
+            step=jnp.where(good, m.step + 1, m.step),
+            status=jnp.where(going, status, m.status),
+            state=choose(good, done, m.state),
+            evaluation=choose(good, result, m.evaluation),
+            trouble=choose(going & ~good, moved.positions, m.trouble),
+        )
 
-    motion = replace(motion, status=jnp.zeros_like(motion.status))
-    motion = jax.lax.while_loop(lambda m: (m.step < end) & (m.status == 0) & table.covers(m.proposal), take, motion)
-    stale = (motion.step < end) & (motion.status == 0)
-    motion = replace(motion, status=jnp.where(stale, jnp.asarray(Status.STALE, jnp.int32), motion.status))
-    return motion, observe(ensemble, motion)
+    def run_to(m: Motion, end: Array) -> tuple[Motion, Shot]:
+        m = jax.lax.while_loop(lambda m: ((m.step < end) & (m.status == 0)).any() & has_room(m, sizes), take, m)
+        return m, Shot(m.step, m.state, m.evaluation, observe(ensemble, particles, length, m))
+
+    return jax.lax.scan(run_to, motion, ends)
 
 
-def observe(ensemble: Ensemble, motion: Motion) -> Sample:
+def observe(ensemble: Ensemble, particles: Particles, length: Array, motion: Motion) -> Sample:
     """Observables of the last good state."""
-    kinetic = kinetic_energy(motion.state)
-    conserved = ensemble.integrator(kinetic.dtype).conserved(motion.state, motion.evaluation.energy + kinetic)
-    return Sample(kinetic, temperature(ensemble, motion.state), conserved)
+    state, evaluation = motion.state, motion.evaluation
+    now = jax.vmap(type(ensemble).at)(ensemble, motion.step.astype(length.dtype) / length)
+    kinetic = jax.vmap(kinetic_energy)(state.momenta, particles.masses)
+    extended = jax.vmap(type(ensemble).extended)(now, state, particles)
+    conserved = evaluation.energy + evaluation.bias + kinetic + extended
+    return Sample(kinetic, temperature(state, particles), conserved)
 
 
-def kinetic_energy(state: Any) -> Float[Array, ""]:
-    """Σ p²/2m [eV]."""
-    return jnp.sum(state.momentum**2 / (2 * state.mass))
-
-
-def temperature(ensemble: Ensemble, state: Any) -> Float[Array, ""]:
+def temperature(state: State, particles: Particles) -> Float[Array, " S"]:
     """2·E_kin / (N_f·k_B) [K]."""
-    return 2 * kinetic_energy(state) / (ensemble.degrees_of_freedom(len(state.momentum)) * KB)
+    return 2 * jax.vmap(kinetic_energy)(state.momenta, particles.masses) / (particles.dof * KB)
 
 
-def _judge(state: Any, result: Evaluation, kelvin: Array, hottest: Array) -> Array:
-    finite = jnp.isfinite(result.energy) & jnp.isfinite(result.forces).all() & jnp.isfinite(kelvin)
-    fault = jnp.where(finite, 0, int(Status.NOT_FINITE)) | jnp.where(kelvin > hottest, int(Status.TOO_HOT), 0)
-    return fault.astype(jnp.int32)
+def within_reach(old: State, new: State, most: Array) -> Bool[Array, " S"]:
+    """Whether a step goes somewhere, and not too far; false for what is no number."""
+    moved = jnp.max(jnp.sum((new.positions - old.positions) ** 2, -1), -1)
+    return (moved <= most**2) & jnp.isfinite(new.cell).all((1, 2))
 
 
-def _select(condition: Array, yes: Any, no: Any) -> Any:
-    return jax.tree.map(lambda a, b: jnp.where(condition, a, b), yes, no)
+def judge(state: State, result: Evaluation, kelvin: Array, bounds: Bounds) -> Int[Array, " S"]:
+    """Bits of `Status` for each system."""
+    finite = jnp.isfinite(result.energy + result.bias + kelvin) & jnp.isfinite(result.push.forces).all((1, 2)) & jnp.isfinite(state.cell).all((1, 2))
+    faults = {
+        Status.NOT_FINITE: ~finite,
+        Status.TOO_HOT: kelvin > bounds.hottest,
+        Status.TOO_CLOSE: result.nearest < bounds.closest,
+        Status.TOO_UNSURE: result.atom_std.max(-1) > bounds.unsurest,
+    }
+    return sum((jnp.where(found, int(bit), 0) for bit, found in faults.items()), jnp.zeros(len(kelvin), jnp.int32)).astype(jnp.int32)
+
+
+def choose(condition: Bool[Array, " S"], yes: Any, no: Any) -> Any:
+    """One or the other for each system."""
+    return jax.tree.map(lambda a, b: jnp.where(condition.reshape(-1, *(1,) * (a.ndim - 1)), a, b), yes, no)

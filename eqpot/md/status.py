@@ -1,19 +1,25 @@
-"""What can befall a segment: bits set on the device, explained once on the host."""
+"""What can befall a run: bits set on the device, explained once on the host."""
 
 from enum import IntFlag
 
 
 class Status(IntFlag):
-    """Why a segment ended before its last step; `Status(0)` when it did not."""
+    """Why a system stopped before its last step; `Status(0)` while it goes on."""
 
-    STALE = 1
-    """The next step leaves the range of the neighbour table: ordinary, a new table is made."""
-
-    NOT_FINITE = 2
+    NOT_FINITE = 1
     """Energy, forces or velocities are no numbers."""
 
-    TOO_HOT = 4
+    TOO_HOT = 2
     """The temperature is above the bound."""
+
+    TOO_CLOSE = 4
+    """Two atoms are nearer than the bound."""
+
+    TOO_UNSURE = 8
+    """The uncertainty of an atom's force is above the bound."""
+
+    TOO_FAR = 16
+    """An atom would move by more than half the potential's cutoff in one step."""
 
     @property
     def text(self) -> str:
@@ -22,7 +28,9 @@ class Status(IntFlag):
 
 
 _TEXTS = {
-    Status.STALE: "an atom moved further in one step than the neighbour list allows",
     Status.NOT_FINITE: "energy, forces or velocities are not finite",
     Status.TOO_HOT: "the temperature rose above the bound",
+    Status.TOO_CLOSE: "two atoms came nearer than the bound",
+    Status.TOO_UNSURE: "the uncertainty of a force rose above the bound",
+    Status.TOO_FAR: "an atom moved by more than half the cutoff in one step",
 }

@@ -1,5 +1,6 @@
 """Trajectories on disk: frames are appended as they come, each one whole; nothing that exists is written over unasked."""
 
+import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from pathlib import Path
@@ -10,45 +11,105 @@ import numpy as np
 from eqpot.core.elements import mass, symbol
 from eqpot.core.errors import SimulationError
 from eqpot.core.units import FS
+from eqpot.graph import Structure
 from eqpot.md.records import Snapshot
-from eqpot.md.start import System
+from eqpot.md.systems import System
 
 
 class Trajectory(ABC):
     """Interface of all writers. A frame is on disk when `write` returns; `close` leaves only whole frames behind."""
 
     path: Path
+    whole: int
+    """Where the whole frames end, in the file's own measure."""
 
     @abstractmethod
     def write(self, frame: Snapshot) -> None:
         """Append a frame."""
 
     @abstractmethod
+    def sync(self) -> None:
+        """Return when what was written would survive a loss of power."""
+
+    @abstractmethod
     def close(self) -> None:
         """End the file after its last whole frame."""
 
 
-class ExtendedXYZ(Trajectory):
-    """Extended XYZ that ASE reads back with energy, forces, velocities and periodicity.
+class TextFile(Trajectory):
+    """A file that is a sequence of texts, one per frame. Opened with `resume`, it is cut there and goes on."""
 
-    Per atom: species, pos [Å], momenta (ASE's units, amu·Å·√(eV/amu)), forces [eV/Å], force_std [eV/Å], and masses where they are not standard.
-    Per frame: energy, energy_std, kinetic_energy [eV], temperature_K, time_fs, step. Numbers read back bit for bit.
-    """
+    def __init__(self, path: Path, system: System, mode: str, resume: int | None = None, n_frames: int = 1) -> None:
+        self.path, self.system, self.whole = path, system, resume or 0
+        self.file = path.open(f"{mode}b" if resume is None else "r+b")
+        if resume is not None:
+            require_length(path, path.stat().st_size, resume)
+            self.file.truncate(resume)
+            self.file.seek(resume)
 
-    def __init__(self, path: Path, system: System, mode: str) -> None:
-        self.path, self.system, self.whole = path, system, 0
-        self.symbols = [symbol(z) for z in system.structure.numbers]
-        self.own_masses = not np.array_equal(system.masses, mass(system.structure.numbers))
-        self.file = path.open(f"{mode}b")
+    @abstractmethod
+    def text(self, frame: Snapshot) -> str:
+        """One frame."""
 
     def write(self, frame: Snapshot) -> None:
         self.file.write(self.text(frame).encode())
         self.file.flush()
         self.whole = self.file.tell()
 
+    def sync(self) -> None:
+        os.fsync(self.file.fileno())
+
     def close(self) -> None:
         self.file.truncate(self.whole)
         self.file.close()
+
+
+def require_length(path: Path, found: int, expected: int) -> None:
+    """Check that a trajectory still has what a checkpoint says it had.
+
+    Raises:
+        SimulationError: when something was taken away.
+    """
+    if found < expected:
+        raise SimulationError(f"{path}: ends before the checkpoint (found {found}, expected at least {expected}); it is not the trajectory of this run")
+
+
+class ThermoLog(TextFile):
+    """A table of numbers, one line per frame, comma separated; the first line names columns and units."""
+
+    def text(self, frame: Snapshot) -> str:
+        row = ",".join(f"{getattr(frame, field):.10g}" for field in LOGGED.values())
+        sigma = f"{frame.atom_std.max():.10g},{abs(np.linalg.det(frame.cell)) if frame.cell.any() else np.nan:.10g}"
+        head = "" if self.whole else ",".join([*LOGGED, "max_atom_std_eV_per_A", "volume_A3"]) + "\n"
+        return f"{head}{row},{sigma}\n"
+
+
+LOGGED = {
+    "step": "step",
+    "time_fs": "time_fs",
+    "temperature_K": "temperature_K",
+    "potential_energy_eV": "potential_energy",
+    "kinetic_energy_eV": "kinetic_energy",
+    "conserved_energy_eV": "conserved_energy",
+    "bias_energy_eV": "bias_energy",
+    "energy_std_eV": "energy_std",
+    "pressure_GPa": "pressure_GPa",
+}
+"""Columns of a thermo log and where they come from."""
+
+
+class ExtendedXYZ(TextFile):
+    """Extended XYZ that ASE reads back with energy, forces, stress, velocities and periodicity.
+
+    Per atom: species, pos [Å], momenta (ASE's units, amu·Å·√(eV/amu)), forces [eV/Å], force_std [eV/Å], and masses where they are not standard.
+    Per frame: energy, energy_std, kinetic_energy, conserved_energy, bias_energy [eV], stress [eV/Å³], pressure_GPa, temperature_K, time_fs, step.
+    Numbers read back bit for bit.
+    """
+
+    def __init__(self, path: Path, system: System, mode: str, resume: int | None = None, n_frames: int = 1) -> None:
+        super().__init__(path, system, mode, resume, n_frames)
+        self.symbols = [symbol(z) for z in system.structure.numbers]
+        self.own_masses = not np.array_equal(system.masses, mass(system.structure.numbers))
 
     def text(self, frame: Snapshot) -> str:
         """One frame: number of atoms, header, one line per atom."""
@@ -66,27 +127,31 @@ class ExtendedXYZ(Trajectory):
             "energy": frame.potential_energy,
             "energy_std": frame.energy_std,
             "kinetic_energy": frame.kinetic_energy,
+            "conserved_energy": frame.conserved_energy,
+            "bias_energy": frame.bias_energy,
+            "pressure_GPa": frame.pressure_GPa,
             "temperature_K": frame.temperature_K,
             "time_fs": frame.time_fs,
         }
-        words = [f"{name}={value!r}" for name, value in values.items()]
-        return " ".join([_box(self.system), f"Properties={properties}", *words, f"step={frame.step}"])
+        words = [f"{name}={value!r}" for name, value in values.items() if np.isfinite(value)]
+        if np.isfinite(frame.stress).all():
+            words.append(f'stress="{" ".join(map(repr, frame.stress.ravel().tolist()))}"')
+        return " ".join([_box(self.system, frame.cell), f"Properties={properties}", *words, f"step={frame.step}"])
 
 
-def _box(system: System) -> str:
+def _box(system: System, cell: np.ndarray) -> str:
     """Cell and periodicity as extended XYZ spells them."""
-    structure = system.structure
-    pbc = f'pbc="{" ".join("FT"[int(p)] for p in structure.pbc)}"'
-    return f'Lattice="{" ".join(map(repr, structure.cell.ravel().tolist()))}" {pbc}' if structure.cell.any() else pbc
+    pbc = f'pbc="{" ".join("FT"[int(p)] for p in system.structure.pbc)}"'
+    return f'Lattice="{" ".join(map(repr, cell.ravel().tolist()))}" {pbc}' if cell.any() else pbc
 
 
-def _h5md(path: Path, system: System, mode: str) -> Trajectory:
+def _h5md(*args: Any) -> Trajectory:
     from eqpot.md.h5md import H5MD
 
-    return H5MD(path, system, mode)
+    return H5MD(*args)
 
 
-FORMATS: dict[str, Callable[[Path, System, str], Trajectory]] = {".xyz": ExtendedXYZ, ".extxyz": ExtendedXYZ, ".h5": _h5md, ".h5md": _h5md}
+FORMATS: dict[str, Callable[..., Trajectory]] = {".xyz": ExtendedXYZ, ".extxyz": ExtendedXYZ, ".h5": _h5md, ".h5md": _h5md}
 
 
 def offending_path(path: Path) -> Path:
@@ -94,7 +159,12 @@ def offending_path(path: Path) -> Path:
     return path.with_suffix(".offending.extxyz")
 
 
-def check_path(path: str | Path, overwrite: bool) -> Path:
+def thermo_path(path: Path) -> Path:
+    """Where the numbers of each frame are put: 'run.extxyz' → 'run.thermo.csv'."""
+    return path.with_suffix(".thermo.csv")
+
+
+def check_path(path: str | Path, overwrite: bool, resume: bool = False) -> Path:
     """The path of a trajectory, if it can be written.
 
     Raises:
@@ -105,14 +175,14 @@ def check_path(path: str | Path, overwrite: bool) -> Path:
         raise SimulationError(f"{path}: found suffix '{path.suffix}', expected one of {', '.join(FORMATS)}")
     if not path.parent.is_dir():
         raise SimulationError(f"{path}: found no folder '{path.parent}', expected one to write into")
-    if path.is_dir() or (path.exists() and not overwrite):
-        raise SimulationError(f"{path}: exists; choose another name or pass overwrite=True")
+    if path.is_dir() or (path.exists() and not overwrite and not resume):
+        raise SimulationError(f"{path}: exists; choose another name, pass overwrite=True, or resume=True to go on with it")
     return path
 
 
-def open_trajectory(path: Path, system: System, overwrite: bool) -> Trajectory:
-    """Begin a file; its format follows from the suffix."""
-    return guarded(path, FORMATS[path.suffix], path, system, "w" if overwrite else "x")
+def open_trajectory(path: Path, system: System, overwrite: bool, resume: int | None = None, n_frames: int = 1) -> Trajectory:
+    """Begin a file, or go on with one from `resume` of its own measure; its format follows from the suffix."""
+    return guarded(path, FORMATS[path.suffix], path, system, "w" if overwrite else "x", resume, n_frames)
 
 
 def guarded(path: Path, action: Callable[..., Any], *args: Any) -> Any:
@@ -127,10 +197,11 @@ def guarded(path: Path, action: Callable[..., Any], *args: Any) -> Any:
         raise SimulationError(f"{path}: cannot be written ({error.strerror or error})") from None
 
 
-def write_offending(path: Path, system: System, positions: np.ndarray) -> Path:
+def write_offending(path: Path, system: System, trouble: Structure) -> Path:
     """Save the positions that a run broke on, for a look; returns the file."""
     symbols = map(symbol, system.structure.numbers)
-    lines = [f"{s:<2} " + " ".join(map(repr, row)) for s, row in zip(symbols, positions.tolist(), strict=True)]
+    lines = [f"{s:<2} " + " ".join(map(repr, row)) for s, row in zip(symbols, trouble.positions.tolist(), strict=True)]
     target = offending_path(path)
-    guarded(target, target.write_text, "\n".join([str(len(lines)), f"{_box(system)} Properties=species:S:1:pos:R:3", *lines, ""]))
+    text = "\n".join([str(len(lines)), f"{_box(system, trouble.cell)} Properties=species:S:1:pos:R:3", *lines, ""])
+    guarded(target, target.write_text, text)
     return target

@@ -6,14 +6,13 @@ that and the tensors. Nothing in it is executed; loading checks names, shapes, t
 
 import hashlib
 import json
-import os
-import tempfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from eqpot.core.errors import ArchiveError
+from eqpot.core.files import replace_file
 
 FORMAT = 1
 """Version of the file format; a newer one is refused, an older one would be migrated here."""
@@ -62,23 +61,9 @@ def write_archive(path: str | Path, header: dict[str, Any], tensors: dict[str, n
     blob = save(tensors, metadata={"eqpot": f"{_digest(text, tensors)} {text}"})  # one key: two are stored in no fixed order
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        _replace(path, blob)
+        replace_file(path, blob)
     except OSError as error:
         raise ArchiveError(f"{path}: cannot be written ({error.strerror or error})") from None
-
-
-def _replace(path: Path, blob: bytes) -> None:
-    """Write beside the file, flush to the disk, then rename; a failure leaves neither half a file nor a temporary one."""
-    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
-        try:
-            file.write(blob)
-            file.flush()
-            os.fsync(file.fileno())
-            os.chmod(file.name, 0o644)
-            os.replace(file.name, path)
-        except BaseException:
-            Path(file.name).unlink(missing_ok=True)
-            raise
 
 
 def read_archive(path: str | Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:

@@ -16,7 +16,7 @@ import numpy as np
 
 from eqpot.core.errors import EqpotError, StructureError
 from eqpot.graph import Graph, Host, Structure, collate, prepare
-from eqpot.graph.batching import Capacity, bucket
+from eqpot.graph.batching import Capacity, bucket, species_index
 from eqpot.nn import choose_backend
 from eqpot.potential.derivatives import predict_members
 from eqpot.potential.files import read_potential, write_potential
@@ -154,6 +154,14 @@ class Potential:
     def offset(self, host: Host) -> float:
         """Sum of the reference energies of a structure [eV], in float64."""
         return float(self.references(host).sum())
+
+    def offset_of(self, structure: Structure) -> float:
+        """`offset` of a structure at the first level of theory, without its neighbours [eV].
+
+        Raises:
+            StructureError: for an element that the potential has not seen.
+        """
+        return float(np.asarray(self.reference_energies)[species_index(structure, self.elements)].sum())
 
     def predict(self, atoms: Any, head: str | None = None) -> Any:
         """Energies, forces, stress and their spread, and whatever else the model was configured to say.
