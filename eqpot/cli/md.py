@@ -21,7 +21,17 @@ class EnsembleName(StrEnum):
 
     nve = "nve"
     nvt = "nvt"
+    csvr = "csvr"
     langevin = "langevin"
+    npt = "npt"
+
+
+class CellShape(StrEnum):
+    """Choices of --cell."""
+
+    isotropic = "isotropic"
+    anisotropic = "anisotropic"
+    flexible = "flexible"
 
 
 class Precision(StrEnum):
@@ -36,12 +46,21 @@ def md(
     potential: Annotated[Path, typer.Argument(help="Potential file (.safetensors).", show_default=False)],
     structure: Annotated[Path, typer.Argument(help=f"Where the atoms start: {', '.join(FORMATS)} or POSCAR.", show_default=False)],
     ensemble: Annotated[
-        EnsembleName, typer.Option(help="nve: constant energy; nvt: Nosé-Hoover thermostat; langevin: random thermostat.")
+        EnsembleName,
+        typer.Option(
+            help="nve: constant energy; constant temperature by nvt: Nosé-Hoover thermostat, csvr: velocity rescaling, langevin: random thermostat; "
+            "npt: constant temperature and pressure."
+        ),
     ] = EnsembleName.nvt,
     temperature: Annotated[
         float | None,
         typer.Option(help="In K: of the thermostat, 300 unless given; with nve, of newly drawn velocities.", show_default=False),
     ] = None,
+    final_temperature: Annotated[
+        float | None, typer.Option(help="In K: go from --temperature to this, linearly over the run.", show_default=False)
+    ] = None,
+    pressure: Annotated[float, typer.Option(help="In GPa, with npt.")] = 0.0,
+    cell: Annotated[CellShape, typer.Option(help="How the cell moves, with npt.")] = CellShape.isotropic,
     timestep: Annotated[float, typer.Option(help="Timestep in fs: 0.5 with hydrogen, 1 to 2 without.")] = 0.5,
     steps: Annotated[int | None, typer.Option(help="Number of steps; 1000 unless this or --time-ps is given.", show_default=False)] = None,
     time_ps: Annotated[
@@ -50,6 +69,12 @@ def md(
     every: Annotated[int, typer.Option(help="Steps between frames.")] = 10,
     output: Annotated[Path, typer.Option("--output", "-o", help="Trajectory: .extxyz, .xyz, or .h5, .h5md (H5MD).")] = Path("md.extxyz"),
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing trajectory.")] = False,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with the run that was writing to the trajectory, exactly; --steps counts from its start.")
+    ] = False,
+    max_uncertainty: Annotated[
+        float | None, typer.Option(help="In eV/Å: stop when the uncertainty of an atom's force is above this.", show_default=False)
+    ] = None,
     seed: Annotated[int, typer.Option(help="Of velocities and random forces; the same seed gives the same run.")] = 0,
     precision: Annotated[Precision, typer.Option(help="mixed: network in float32, motion in float64; or all in one.")] = Precision.mixed,
     index: Annotated[int, typer.Option(help="Which frame of the structure file; -1 is the last.")] = 0,
@@ -66,10 +91,11 @@ def md(
     from eqpot.potential import Potential
 
     atoms, model = _read(structure, index), Potential.load(potential)
-    how, draw = _ensemble(ensemble, temperature, timestep, moving=bool(atoms.get_velocities().any()))
+    moving = bool(atoms.get_velocities().any())
+    how, draw = _ensemble(ensemble, temperature, final_temperature, timestep, pressure, cell.value, moving)
     n_steps = _steps(steps, time_ps, timestep)
     options: dict[str, Any] = {"seed": seed, "every": every, "temperature_K": draw, "precision": precision.value}
-    options["allow_direct_forces"] = allow_direct_forces
+    options |= {"allow_direct_forces": allow_direct_forces, "resume": resume, "max_atom_std": max_uncertainty, "keep": False}
     with md_progress(n_steps) as progress:
         run = simulate(model, atoms, how, n_steps, trajectory=output, overwrite=overwrite, progress=progress, **options)
     summary = _summary(run, timestep)
@@ -82,14 +108,24 @@ def md(
     console.print(f"\ntrajectory  {output}")
 
 
-def _ensemble(name: EnsembleName, temperature: float | None, timestep: float, moving: bool) -> tuple[Any, float | None]:
+def _ensemble(
+    name: EnsembleName, first: float | None, last: float | None, timestep: float, pressure: float, cell: str, moving: bool
+) -> tuple[Any, float | None]:
     """The ensemble, and the temperature at which to draw velocities where that is not the ensemble's own affair."""
-    from eqpot.md import NVE, NVT, Langevin
+    from eqpot.md import CSVR, NPT, NVE, NVT, Langevin, Ramp
 
     if name is EnsembleName.nve:
-        return NVE(timestep_fs=timestep), DEFAULT_TEMPERATURE if temperature is None and not moving else temperature
-    kind = NVT if name is EnsembleName.nvt else Langevin
-    return kind(DEFAULT_TEMPERATURE if temperature is None else temperature, timestep_fs=timestep), None
+        if last is not None:
+            raise ConfigError("--final-temperature: found with nve, expected a thermostat")
+        return NVE(timestep_fs=timestep), DEFAULT_TEMPERATURE if first is None and not moving else first
+    if name is not EnsembleName.npt and (pressure or cell != "isotropic"):
+        raise ConfigError(f"--pressure and --cell: found with {name.value}, expected npt")
+    start = DEFAULT_TEMPERATURE if first is None else first
+    temperature = start if last is None else Ramp(start, last)
+    if name is EnsembleName.npt:
+        return NPT(temperature, pressure, timestep_fs=timestep, cell=cell), None
+    kinds = {EnsembleName.nvt: NVT, EnsembleName.csvr: CSVR, EnsembleName.langevin: Langevin}
+    return kinds[name](temperature, timestep_fs=timestep), None
 
 
 def _steps(steps: int | None, time_ps: float | None, timestep: float) -> int:
@@ -140,9 +176,11 @@ def _summary(run: Any, timestep: float) -> dict[str, Any]:
         "time_ps": run.n_steps * timestep / 1000,
         "mean_temperature_K": run.temperature_K.mean(),
         "mean_potential_energy_eV": run.potential_energy.mean(),
+        "mean_pressure_GPa": None if run.pressure_GPa is None else run.pressure_GPa.mean(),
+        "final_volume_A3": run.final.get_volume() if run.final.cell.rank == 3 else None,
         "energy_drift_meV_per_atom_per_ps": run.drift() if run.conserved_energy is not None and len(run) > 1 else None,
-        "mean_force_std_eV_per_A": run.atom_std.mean(),
-        "max_force_std_eV_per_A": run.atom_std.max(),
+        "mean_force_std_eV_per_A": run.mean_atom_std.mean(),
+        "max_force_std_eV_per_A": run.max_atom_std.max(),
         "neighbor_list_rebuilds": run.rebuilds,
         "seconds": run.seconds,
         "ns_per_day": run.ns_per_day,

@@ -23,6 +23,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from eqpot.core.tree import record
+from eqpot.graph.graph import Either
 
 CHUNK = 512
 """Atoms searched at a time: enough to keep a device busy, few enough that memory stays small."""
@@ -56,8 +57,8 @@ class Box:
         pbc: which directions are periodic.
     """
 
-    cell: Float[Array, "3 3"]
-    pbc: Bool[Array, " 3"]
+    cell: Float[Either, "*S 3 3"]
+    pbc: Bool[Either, "*S 3"]
 
 
 @record
@@ -72,12 +73,12 @@ class Candidates:
         needs: atoms in the fullest bin, neighbours of the atom that has most, and 1 if the cell is too narrow for the grid's reach; see `Grid`.
     """
 
-    senders: Int[Array, "N K"]
-    images: Int[Array, "N K 3"]
-    positions: Float[Array, "N 3"]
-    cell: Float[Array, "3 3"]
-    radius: Float[Array, ""]
-    needs: Int[Array, " 3"]
+    senders: Int[Either, "*S N K"]
+    images: Int[Either, "*S N K 3"]
+    positions: Float[Either, "*S N 3"]
+    cell: Float[Either, "*S 3 3"]
+    radius: Float[Either, "*S"]
+    needs: Int[Either, "*S 3"]
 
 
 @record
@@ -93,12 +94,12 @@ class EdgeTable:
         nearest: shortest distance of any pair [Å]; infinite where there is none.
     """
 
-    positions: Float[Array, "N 3"]
-    senders: Int[Array, "N M"]
-    shifts: Int[Array, "N M 3"]
-    mask: Bool[Array, "N M"]
-    needed: Int[Array, ""]
-    nearest: Float[Array, ""]
+    positions: Float[Either, "*S N 3"]
+    senders: Int[Either, "*S N M"]
+    shifts: Int[Either, "*S N M 3"]
+    mask: Bool[Either, "*S N M"]
+    needed: Int[Either, "*S"]
+    nearest: Float[Either, "*S"]
 
 
 def heights(cell: Any) -> Any:
@@ -131,7 +132,7 @@ def search(positions: Float[Array, "N 3"], box: Box, real: Bool[Array, " N"], ra
         radius: cutoff and skin [Å].
         grid: static sizes.
     """
-    n_atoms, bins = len(positions), np.array(grid.bins)
+    n_atoms, bins = len(positions), np.array(grid.bins, np.int32)
     inside = fractional(positions, box.cell)
     folds = jnp.where(box.pbc, jnp.floor(inside), 0).astype(jnp.int32)
     near = positions - to_cartesian(folds, box.cell)
@@ -145,18 +146,20 @@ def search(positions: Float[Array, "N 3"], box: Box, real: Bool[Array, " N"], ra
         turns = jnp.where(box.pbc, jnp.floor_divide(around, bins), 0).astype(jnp.int32)
         around = around - turns * bins
         exists = ((around >= 0) & (around < bins)).all(-1)
-        flat = jnp.where(exists, (around[:, 0] * bins[1] + around[:, 1]) * bins[2] + around[:, 2], bins.prod())
+        flat = jnp.where(exists, (around[:, 0] * bins[1] + around[:, 1]) * bins[2] + around[:, 2], int(bins.prod()))
         senders = contents[flat]  # [steps, per_bin]
         vectors = near[senders] - near[i] + to_cartesian(turns, box.cell)[:, None]
         itself = (senders == i) & (turns == 0).all(-1)[:, None]
         wanted = (jnp.sum(vectors**2, -1) < radius**2) & (senders < n_atoms) & ~itself & real[i]
-        code = _encode(turns[:, None] - folds[senders] + folds[i])
+        code = jnp.broadcast_to(_encode(turns)[:, None], senders.shape)
         return _pack(wanted.reshape(per_atom), grid.slots, (senders.reshape(per_atom), n_atoms), (code.reshape(per_atom), 0))
 
-    senders, codes, counts = jax.lax.map(neighbours, jnp.arange(n_atoms), batch_size=min(CHUNK, n_atoms))
+    senders, codes, counts = jax.lax.map(neighbours, jnp.arange(n_atoms, dtype=jnp.int32), batch_size=min(CHUNK, n_atoms))
+    # The images of a pair are in one order whether they are counted between the folded atoms, as here, or between the atoms as they are.
     senders, codes = jax.lax.sort((senders, codes), dimension=1, num_keys=2)
+    images = _decode(codes) - folds.at[senders].get(mode="fill", fill_value=0) + folds[:, None]
     needs = jnp.stack([fullest, counts.max(), narrow.astype(jnp.int32)])
-    return Candidates(senders, _decode(codes), positions, box.cell, jnp.asarray(radius, positions.dtype), needs)
+    return Candidates(senders, images, positions, box.cell, jnp.asarray(radius, positions.dtype), needs)
 
 
 def covers(candidates: Candidates, positions: Float[Array, "N 3"], cell: Float[Array, "3 3"], cutoff: Float[Array, ""]) -> Bool[Array, ""]:
@@ -186,7 +189,7 @@ def edges(
         slots: static number of neighbours that an atom can have.
     """
     inside = fractional(positions, box.cell)
-    middle = jnp.sum(jnp.where(real[:, None], inside, 0), 0) / jnp.maximum(jnp.sum(real), 1)
+    middle = jnp.sum(jnp.where(real[:, None], inside, 0), 0) / jnp.maximum(jnp.sum(real.astype(inside.dtype)), 1)
     folds = jnp.where(box.pbc, jnp.floor(inside), 0).astype(jnp.int32)
     near = positions - to_cartesian(jnp.where(box.pbc, folds.astype(inside.dtype), middle), box.cell)
     senders = candidates.senders
@@ -196,7 +199,7 @@ def edges(
     wanted = square < cutoff**2
     pack = jax.vmap(lambda w, j, c: _pack(w, slots, (j, 0), (c, 0)))
     chosen, codes, counts = pack(wanted, senders, _encode(shifts))
-    mask = jnp.arange(slots) < counts[:, None]
+    mask = jnp.arange(slots, dtype=jnp.int32) < counts[:, None]
     nearest = jnp.sqrt(jnp.min(square, initial=jnp.inf))
     return EdgeTable(near, chosen, jnp.where(mask[..., None], _decode(codes), 0), mask, counts.max(), nearest)
 
@@ -208,13 +211,14 @@ def _bins_of(
 
     Along a direction without periodicity bins are as wide as they must be, or as wide as it takes to span the atoms.
     """
-    bins, reach = np.array(grid.bins), np.array(grid.reach)
+    bins, reach = (jnp.asarray(x, inside.dtype) for x in (grid.bins, grid.reach))
     span = radius / heights(box.cell)
     low = jnp.where(box.pbc, 0, jnp.min(jnp.where(real[:, None], inside, jnp.inf), 0))
     high = jnp.where(box.pbc, 1, jnp.max(jnp.where(real[:, None], inside, -jnp.inf), 0))
     width = jnp.where(box.pbc, 1 / bins, jnp.maximum((high - low) / bins, span / reach))
     place = jnp.clip(jnp.floor((inside - low) / width), 0, bins - 1).astype(jnp.int32)
-    return place, jnp.any(width * reach < span)
+    # Along open directions bins are wide enough as they are made; to multiply again could round to less.
+    return place, jnp.any(box.pbc & (width * reach < span))
 
 
 def _fill(place: Int[Array, "N 3"], real: Bool[Array, " N"], grid: Grid) -> tuple[Int[Array, "B P"], Int[Array, ""]]:

@@ -70,8 +70,9 @@ def _bins(structures: list[Structure], radius: float) -> tuple[tuple[int, int, i
     reach = np.where(open_ & (bins > 1), 1, 0)
     for s, turns in zip([s for s in structures if s.pbc.any()], round_the_cell, strict=True):
         reach = np.maximum(reach, np.where(s.pbc, turns, 0))
-    if reach.max(initial=0) > 1000:
-        raise StructureError(f"the cell is {min(_heights(s).min() for s in structures):.3g} Å thin, expected at least a hundredth of {radius:g} Å")
+    thinnest = min((h for s in structures for h in _heights(s)[s.pbc]), default=np.inf)
+    if thinnest < radius / 100:
+        raise StructureError(f"the cell is {thinnest:.3g} Å thin, expected at least a hundredth of {radius:g} Å")
     a, b, c = (int(n) for n in bins)
     x, y, z = (int(n) for n in reach)
     return (a, b, c), (x, y, z)

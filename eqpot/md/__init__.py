@@ -21,6 +21,7 @@ Units: eV, Å, amu, K; times in fs, velocities in Å/fs and pressures in GPa at 
 from eqpot.md.barostat import NPT
 from eqpot.md.bias import Bias, HarmonicRestraint, PlanarWall, SphericalWall, UncertaintyBias
 from eqpot.md.ensembles import CSVR, NVE, NVT, Ensemble, Langevin, Ramp
+from eqpot.md.exchange import Exchange, replica_exchange
 from eqpot.md.records import Progress, Run
 from eqpot.md.run import simulate, simulate_many
 from eqpot.md.status import Status
@@ -32,6 +33,7 @@ __all__ = [
     "NVT",
     "Bias",
     "Ensemble",
+    "Exchange",
     "HarmonicRestraint",
     "Langevin",
     "PlanarWall",
@@ -41,6 +43,7 @@ __all__ = [
     "SphericalWall",
     "Status",
     "UncertaintyBias",
+    "replica_exchange",
     "simulate",
     "simulate_many",
 ]

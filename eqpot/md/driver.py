@@ -1,7 +1,7 @@
 """Between the compiled segments: gives room to neighbours, reads the status, brings frames to the host, counts."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from time import perf_counter
 from typing import Any
 
@@ -94,7 +94,8 @@ class Driver:
         # Biases of one system are written in its own coordinates.
         biases = tuple(b.centred(self.centres[0]) for b in plan.biases)
         numbers = (np.asarray(x, plan.dtype) for x in (potential.cutoff, self.radius))
-        motion = segment.begin(self._start(velocities), no_candidates(self._padded(self._positions()), self.sizes))
+        state = jax.tree.map(jnp.asarray, self._start(velocities))
+        motion = segment.begin(state, no_candidates(state.positions, self.sizes))
         motion = fill(motion, restart[0]) if restart else motion
         rest = (self.ensemble, self.particles, self.bounds, self.keys, self.length, motion)
         params, *placed = place_members(potential.params, *rest)
@@ -139,6 +140,15 @@ class Driver:
         """Let systems go on that were stopped."""
         self.motion = replace(self.motion, status=jnp.zeros_like(self.motion.status))
 
+    def permute(self, order: np.ndarray, scale: np.ndarray) -> None:
+        """Let system k take the place in phase space that system `order[k]` had, its momenta multiplied by `scale[k]`; all of one composition."""
+        motion = self.motion
+        state, evaluation = jax.tree.map(lambda x: x[order], (motion.state, motion.evaluation))
+        centres = np.stack(self.centres)
+        moved = state.positions + jnp.asarray(centres[order] - centres, state.positions.dtype)[:, None]
+        state = replace(state, positions=moved, momenta=state.momenta * jnp.asarray(scale, state.momenta.dtype)[:, None, None])
+        self.motion = replace(motion, state=state, evaluation=evaluation, candidates=self._no_candidates())
+
     def snapshot(self, system: int = 0) -> Snapshot:
         """The last good state."""
         motion = self.motion
@@ -154,8 +164,7 @@ class Driver:
 
     def arrays(self) -> dict[str, np.ndarray]:
         """All that a run needs to go on exactly as it would have."""
-        kept = replace(self.motion, candidates=())  # type: ignore[arg-type]
-        return {name(path): np.asarray(leaf) for path, leaf in jax.tree_util.tree_leaves_with_path(jax.device_get(kept))}
+        return {name(path): np.asarray(leaf) for path, leaf in jax.tree_util.tree_leaves_with_path(jax.device_get(kept(self.motion)))}
 
     def _segment(self, ends: Sequence[int]) -> Any:
         traced = len(segment.TRACED)
@@ -169,17 +178,19 @@ class Driver:
 
     def _grow(self) -> None:
         """More room, after a step that could not be taken for lack of it; the new step is compiled here, apart from the dynamics."""
-        needs, sizes = np.asarray(self.motion.candidates.needs).max(0), self.sizes
+        needs, sizes = np.asarray(self.motion.candidates.needs).max(0).tolist(), self.sizes
         grid = replace(sizes.grid, per_bin=_enough(needs[0], sizes.grid.per_bin), slots=_enough(needs[1], sizes.grid.slots))
         if needs[2]:
             grid = choose_grid([self._structure(g) for g in range(len(self.systems))], self.radius, grid)
         self.sizes = Sizes(grid, _enough(int(self.motion.slots), sizes.slots))
-        empty = no_candidates(self.motion.trouble, self.sizes)
-        self.motion = replace(self.motion, candidates=jax.device_put(empty, self.motion.trouble.sharding), slots=jnp.zeros_like(self.motion.slots))
+        self.motion = replace(self.motion, candidates=self._no_candidates(), slots=jnp.zeros_like(self.motion.slots))
         self.growths += 1
         began = perf_counter()
         self._segment([-2])
         self.compile_seconds += perf_counter() - began
+
+    def _no_candidates(self) -> Any:
+        return jax.device_put(no_candidates(self.motion.trouble, self.sizes), self.motion.trouble.sharding)
 
     def _structure(self, system: int) -> Structure:
         """A system where it is now."""
@@ -231,6 +242,8 @@ class Driver:
             energy_std=float(result.energy_std),
             temperature_K=float(sample.temperature),
             pressure_GPa=float(np.trace(kinetic - stress)) / 3 * EV_PER_A3_TO_GPA if solid else np.nan,
+            mean_atom_std=float(result.atom_std[:n].mean()),
+            max_atom_std=float(result.atom_std[:n].max()),
             positions=state.positions[:n].astype(np.float64) + self.centres[g],
             velocities=momenta / system.masses[:, None] * FS,
             forces=result.forces[:n].astype(np.float64),
@@ -240,16 +253,20 @@ class Driver:
         )
 
 
+def kept(motion: segment.Motion) -> dict[str, Any]:
+    """What a restart file keeps of a motion: all but the neighbours."""
+    return {field.name: getattr(motion, field.name) for field in fields(motion) if field.name != "candidates"}
+
+
 def fill(motion: segment.Motion, arrays: dict[str, np.ndarray]) -> segment.Motion:
     """A motion with its leaves replaced by those of `Driver.arrays`; its neighbours stay empty."""
-    kept = replace(motion, candidates=())  # type: ignore[arg-type]
-    paths, tree = jax.tree_util.tree_flatten_with_path(kept)
-    return replace(jax.tree.unflatten(tree, [arrays[name(path)] for path, _ in paths]), candidates=motion.candidates)
+    paths, tree = jax.tree_util.tree_flatten_with_path(kept(motion))
+    return replace(motion, **jax.tree.unflatten(tree, [jnp.asarray(arrays[name(path)]) for path, _ in paths]))
 
 
 def name(path: Any) -> str:
     """A leaf's name in a restart file."""
-    return ".".join(str(getattr(key, "name", key)) for key in path)
+    return ".".join(str(getattr(key, "name", getattr(key, "key", key))) for key in path)
 
 
 def _enough(needed: int, had: int) -> int:

@@ -9,6 +9,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from eqpot.core.tree import record
 from eqpot.graph import Graph
+from eqpot.graph.graph import Either
 from eqpot.graph.cell_list import Box, Candidates, EdgeTable, Grid, covers, edges, search
 from eqpot.md.bias import Bias, total_bias
 from eqpot.md.state import Particles, Push
@@ -40,8 +41,8 @@ class Field:
     """
 
     params: Params
-    cutoff: Float[Array, ""]
-    radius: Float[Array, ""]
+    cutoff: Float[Either, ""]
+    radius: Float[Either, ""]
     biases: tuple[Bias, ...] = ()
 
 
@@ -60,14 +61,14 @@ class Evaluation:
         nearest: shortest distance of any pair [Å].
     """
 
-    energy: Float[Array, " S"]
-    energy_std: Float[Array, " S"]
-    forces: Float[Array, "S N 3"]
-    atom_std: Float[Array, "S N"]
-    stress: Float[Array, "S 3 3"]
-    bias: Float[Array, " S"]
+    energy: Float[Either, "*S"]
+    energy_std: Float[Either, "*S"]
+    forces: Float[Either, "*S N 3"]
+    atom_std: Float[Either, "*S N"]
+    stress: Float[Either, "*S 3 3"]
+    bias: Float[Either, "*S"]
     push: Push
-    nearest: Float[Array, " S"]
+    nearest: Float[Either, "*S"]
 
 
 def no_candidates(positions: Float[Array, "S N 3"], sizes: Sizes) -> Candidates:

@@ -16,6 +16,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from eqpot.core.tree import record
+from eqpot.graph.graph import Either
 
 SUZUKI_YOSHIDA = (1 / (2 - 2 ** (1 / 3)), -(2 ** (1 / 3)) / (2 - 2 ** (1 / 3)), 1 / (2 - 2 ** (1 / 3)))
 """Parts of a step of fourth order."""
@@ -71,8 +72,8 @@ def kinetic_energy(momenta: Float[Array, "N 3"], masses: Float[Array, " N"]) -> 
 class Chain:
     """A Nosé–Hoover chain: positions ξ and momenta p_ξ of its thermostats."""
 
-    positions: Float[Array, " L"]
-    momenta: Float[Array, " L"]
+    positions: Float[Either, "*S L"]
+    momenta: Float[Either, "*S L"]
 
 
 def chain_masses(length: int, dof: Any, kT: Any, damping: Any) -> Float[Array, " L"]:

@@ -1,6 +1,7 @@
 """What a run says while it goes on, and what is left of it."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,8 @@ class Snapshot:
     energy_std: float
     temperature_K: float
     pressure_GPa: float
+    mean_atom_std: float
+    max_atom_std: float
     positions: Float[np.ndarray, "N 3"]
     velocities: Float[np.ndarray, "N 3"]
     forces: Float[np.ndarray, "N 3"]
@@ -76,6 +79,7 @@ class Run:
         energy_std: standard deviation of the energy over members, [frames] in eV.
         temperature_K: with the degrees of freedom of the ensemble, [frames] in K.
         pressure_GPa: ⅓ tr(Σ p⊗p/m/V − σ), [frames] in GPa; None unless all directions are periodic and the potential has a stress.
+        mean_atom_std, max_atom_std: of `atom_std` in each frame, [frames] in eV/Å.
         positions: unwrapped, [frames, atoms, 3] in Å.
         velocities: [frames, atoms, 3] in Å/fs.
         forces: mean over members, [frames, atoms, 3] in eV/Å.
@@ -104,6 +108,8 @@ class Run:
     temperature_K: Float[np.ndarray, " F"]
     bias_energy: Float[np.ndarray, " F"]
     pressure_GPa: Float[np.ndarray, " F"] | None
+    mean_atom_std: Float[np.ndarray, " F"]
+    max_atom_std: Float[np.ndarray, " F"]
     positions: Float[np.ndarray, "K N 3"]
     velocities: Float[np.ndarray, "K N 3"]
     forces: Float[np.ndarray, "K N 3"]
@@ -140,10 +146,10 @@ class Run:
         return float(slope) * 1000 / self.positions.shape[1]
 
 
-def stack(frames: list[Snapshot], **rest: Any) -> Run:
+def stack(frames: list[Any], **rest: Any) -> Run:
     """A run from its frames; those but the last may have been `thinned`."""
     columns: dict[str, Any] = {n: np.array([getattr(f, n) for f in frames]) for n in Snapshot.__dataclass_fields__ if n not in ARRAYS}
-    kept = [f for f in frames if f.positions is not None]
+    kept = [f for f in frames if isinstance(f, Snapshot)]
     columns |= {n: np.stack([getattr(f, n) for f in kept]) for n in ARRAYS}
     columns["total_energy"] = columns["potential_energy"] + columns["kinetic_energy"]
     for name in ("conserved_energy", "pressure_GPa", "stress"):
@@ -151,6 +157,6 @@ def stack(frames: list[Snapshot], **rest: Any) -> Run:
     return Run(**columns, **rest)
 
 
-def thinned(frame: Snapshot) -> Snapshot:
+def thinned(frame: Any) -> Any:
     """A frame without its arrays."""
-    return replace(frame, **dict.fromkeys(ARRAYS))  # type: ignore[arg-type]
+    return SimpleNamespace(**{n: getattr(frame, n) for n in Snapshot.__dataclass_fields__ if n not in ARRAYS})

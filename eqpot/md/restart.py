@@ -80,7 +80,7 @@ def save_restart(path: Path, restart: Restart) -> None:
     from safetensors.numpy import save
 
     header = {"format": FORMAT, "version": VERSION, "sizes": asdict(restart.sizes), "places": restart.places, "run": restart.identity}
-    content = save({k: np.ascontiguousarray(v) for k, v in restart.arrays.items()}, {"eqpot": json.dumps(header)})
+    content = save({k: np.array(v, order="C") for k, v in restart.arrays.items()}, {"eqpot": json.dumps(header)})
     guarded(path, replace_file, path, content)
 
 

@@ -21,8 +21,8 @@ from eqpot.potential.potential import DIRECT_FORCES
 
 PRECISIONS = {"mixed": ("float32", "float64"), "float32": ("float32", "float32"), "float64": ("float64", "float64")}
 """dtype of the network and of the motion."""
-MOST_FRAMES = 64
-"""Frames that one segment brings at most."""
+FRAMES = (64, 16, 4, 1)
+"""Frames that one segment may bring at most; few choices, as each is a program of its own."""
 FRAME_MEMORY = 1 << 26
 """Bytes that the frames of one segment may take on the device."""
 
@@ -99,7 +99,7 @@ def simulate(
     """
     options = {k: v for k, v in locals().items() if k not in ("potential", "atoms", "ensemble", "n_steps", "trajectory")}
     paths = None if trajectory is None else [Path(trajectory)]
-    session = _open(potential, [atoms], [ensemble], n_steps, paths, **options)
+    session = open_session(potential, [atoms], [ensemble], n_steps, paths, **options)
     with session.precision():
         return session.record_one()
 
@@ -141,12 +141,12 @@ def simulate_many(
         raise SimulationError(f"found {len(systems)} systems and {len(kinds)} ensembles, expected as many of each, at least one")
     path = None if trajectory is None else Path(trajectory)
     paths = None if path is None else [path.with_stem(f"{path.stem}-{k}") for k in range(len(systems))]
-    session = _open(potential, systems, kinds, n_steps, paths, seed=seed, **options)
+    session = open_session(potential, systems, kinds, n_steps, paths, seed=seed, **options)
     with session.precision():
         return session.record()
 
 
-def _open(
+def open_session(
     potential: Potential,
     atoms: list[Any],
     ensembles: list[Ensemble],
@@ -173,7 +173,7 @@ def _open(
     """Check everything, and make ready to run."""
     _check(potential, ensembles, precision, allow_direct_forces)
     for label, value, low, high in (("n_steps", n_steps, 1, 2**31), ("every", every, 1, 2**31), ("seed", seed, 0, 2**32)):
-        _require_integer(label, value, low, high)
+        require_integer(label, value, low, high)
     hottest = require("max_temperature_K", max_temperature_K, 0.0, MAX_TEMPERATURE_K)
     closest = require("min_distance", min_distance, 0.0, 5.0, closed=True)
     unsurest = np.inf if max_atom_std is None else require("max_atom_std", max_atom_std, 0.0, 1e6)
@@ -199,14 +199,20 @@ def _open(
         restart = load_restart(place, what) if resume and place and place.exists() else None
         if resume and paths and not restart and (there := [p for p in paths if p.exists()]):
             raise SimulationError(f"{there[0]}: exists but {place} does not, so there is nothing to go on from; choose another name or overwrite")
-        frames = max(1, min(MOST_FRAMES, n_steps // every + 1, FRAME_MEMORY // (100 * sum(len(s.structure) for s in systems))))
+        most = FRAME_MEMORY // (100 * sum(len(s.structure) for s in systems))
+        frames = next((n for n in FRAMES if n <= most), 1)
         bounds = (hottest, closest, float(unsurest))
         plan = Plan(motion, seeds, bounds, width, n_steps, frames, tuple(biases), not remove_rotation)
         driver = Driver(driven, systems, velocities, ensembles, plan, restart and (restart.arrays, restart.sizes))
     return Session(driver, every, paths, overwrite, what, restart, pause, keep, progress)
 
 
-def _require_integer(label: str, value: Any, low: int, high: int) -> None:
+def require_integer(label: str, value: Any, low: int, high: int) -> None:
+    """Check a whole number.
+
+    Raises:
+        SimulationError: naming the number, what was found and the range.
+    """
     if isinstance(value, bool) or not hasattr(value, "__index__") or not low <= value < high:
         raise SimulationError(f"{label}: found {value!r}, expected an integer from {low} to {high - 1}")
 

@@ -11,6 +11,7 @@ from jaxtyping import Array, Bool, Float, Int
 from eqpot.core.tree import record
 from eqpot.core.units import KB
 from eqpot.graph.cell_list import Candidates
+from eqpot.graph.graph import Either
 from eqpot.md.ensembles import Ensemble
 from eqpot.md.forces import Evaluation, Field, Sizes, blank, evaluate, refresh
 from eqpot.md.maps import kinetic_energy
@@ -26,9 +27,9 @@ TRACED: list[tuple[Any, ...]] = []
 class Bounds:
     """What stops a system: temperature above `hottest` [K], a pair below `closest` [Å], an atom's σ above `unsurest` [eV/Å]."""
 
-    hottest: Float[Array, ""]
-    closest: Float[Array, ""]
-    unsurest: Float[Array, ""]
+    hottest: Float[Either, ""]
+    closest: Float[Either, ""]
+    unsurest: Float[Either, ""]
 
 
 @record
@@ -46,30 +47,30 @@ class Motion:
         slots: neighbours that the atom with most had, at the last evaluation; more than there is room for ends a segment.
     """
 
-    step: Int[Array, " S"]
-    status: Int[Array, " S"]
+    step: Int[Either, " S"]
+    status: Int[Either, " S"]
     state: State
     evaluation: Evaluation
-    trouble: Float[Array, "S N 3"]
+    trouble: Float[Either, "S N 3"]
     candidates: Candidates
-    searches: Int[Array, ""]
-    slots: Int[Array, ""]
+    searches: Int[Either, ""]
+    slots: Int[Either, ""]
 
 
 @record
 class Sample:
     """What a frame holds, beside the state: kinetic energy and conserved quantity [eV], temperature [K]."""
 
-    kinetic: Float[Array, " S"]
-    temperature: Float[Array, " S"]
-    conserved: Float[Array, " S"]
+    kinetic: Float[Either, "*S"]
+    temperature: Float[Either, "*S"]
+    conserved: Float[Either, "*S"]
 
 
 @record
 class Shot:
     """A frame as it leaves the device."""
 
-    step: Int[Array, " S"]
+    step: Int[Either, "*S"]
     state: State
     evaluation: Evaluation
     sample: Sample
@@ -127,7 +128,7 @@ def advance(
         keys = jax.vmap(jax.random.fold_in)(key, m.step)
         now, then = (jax.vmap(type(ensemble).at)(ensemble, p) for p in (progress, progress + 1 / length))
         moved = jax.vmap(type(ensemble).first)(now, m.state, m.evaluation.push, particles, keys)
-        sane = within_reach(m.state, moved, field.cutoff / 2)
+        sane = (m.step < 0) | within_reach(m.state, moved, field.cutoff / 2)
         moved = choose((m.step >= 0) & sane, moved, m.state)
         candidates, fresh = refresh(m.candidates, field, particles, moved.positions, moved.cell, sizes)
         result, slots = evaluate(spec, field, particles, candidates, moved.positions, moved.cell, sizes)

@@ -50,7 +50,7 @@ class Session:
     ) -> None:
         self.driver, self.every, self.paths, self.overwrite = driver, every, paths, overwrite
         self.identity, self.restart, self.pause, self.keep, self.progress = identity, restart, pause, keep, progress
-        self.frames: list[list[Snapshot]] = [[] for _ in driver.systems]
+        self.frames: list[list[Any]] = [[] for _ in driver.systems]
         self.writers: list[list[Trajectory]] = []
         self.began = self.saved = perf_counter()
         self.first_step, self.busy = 0, 0.0
@@ -174,7 +174,7 @@ class Session:
         self._remember(shots)
         self._write(shots)
         if self.progress and (alive := [s for s in shots if s]):
-            doubt = max(float(s.atom_std.max()) for s in alive)
+            doubt = max(s.max_atom_std for s in alive)
             kelvin, energy = (sum(getattr(s, k) for s in alive) / len(alive) for k in ("temperature_K", "potential_energy"))
             first = alive[0]
             self.progress(Progress(first.step, self.driver.plan.n_steps, first.time_fs, kelvin, energy, doubt, self._speed(self._seconds())))
@@ -206,7 +206,7 @@ class Session:
         status = driver.statuses[g]
         return stack(
             self.frames[g],
-            final=self._final(g),
+            final=self.final(g),
             n_steps=int(driver.steps[g]),
             seconds=seconds,
             ns_per_day=self._speed(seconds),
@@ -218,7 +218,8 @@ class Session:
             trouble=driver.trouble(g).to_atoms() if status else None,
         )
 
-    def _final(self, g: int) -> Any:
+    def final(self, g: int) -> Any:
+        """The last good state of a system as `ase.Atoms`."""
         from ase.calculators.singlepoint import SinglePointCalculator
 
         last, atoms = self.driver.snapshot(g), self.driver.systems[g].atoms.copy()

@@ -4,6 +4,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from eqpot.core.tree import record
+from eqpot.graph.graph import Either
 from eqpot.md.maps import Chain
 
 
@@ -21,13 +22,13 @@ class Particles:
         charge: total charge [e].
     """
 
-    species: Int[Array, "*S N"]
-    masses: Float[Array, "*S N"]
-    real: Bool[Array, "*S N"]
-    free: Bool[Array, "*S N"]
-    dof: Float[Array, "*S"]
-    pbc: Bool[Array, "*S 3"]
-    charge: Float[Array, "*S"]
+    species: Int[Either, "*S N"]
+    masses: Float[Either, "*S N"]
+    real: Bool[Either, "*S N"]
+    free: Bool[Either, "*S N"]
+    dof: Float[Either, "*S"]
+    pbc: Bool[Either, "*S 3"]
+    charge: Float[Either, "*S"]
 
 
 @record
@@ -43,20 +44,20 @@ class State:
         work: what the energy has gained by anything but the motion itself, by thermostat and barostat [eV].
     """
 
-    positions: Float[Array, "*S N 3"]
-    momenta: Float[Array, "*S N 3"]
-    cell: Float[Array, "*S 3 3"]
+    positions: Float[Either, "*S N 3"]
+    momenta: Float[Either, "*S N 3"]
+    cell: Float[Either, "*S 3 3"]
     chain: Chain
-    strain: Float[Array, "*S 3 3"]
-    work: Float[Array, "*S"]
+    strain: Float[Either, "*S 3 3"]
+    work: Float[Either, "*S"]
 
 
 @record
 class Push:
     """What acts on a state: forces [eV/Å], and the stress of the potential with ASE's sign [eV/Å³]."""
 
-    forces: Float[Array, "*S N 3"]
-    stress: Float[Array, "*S 3 3"]
+    forces: Float[Either, "*S N 3"]
+    stress: Float[Either, "*S 3 3"]
 
 
 def volume(cell: Float[Array, "3 3"]) -> Float[Array, ""]:

@@ -79,9 +79,9 @@ class ThermoLog(TextFile):
 
     def text(self, frame: Snapshot) -> str:
         row = ",".join(f"{getattr(frame, field):.10g}" for field in LOGGED.values())
-        sigma = f"{frame.atom_std.max():.10g},{abs(np.linalg.det(frame.cell)) if frame.cell.any() else np.nan:.10g}"
-        head = "" if self.whole else ",".join([*LOGGED, "max_atom_std_eV_per_A", "volume_A3"]) + "\n"
-        return f"{head}{row},{sigma}\n"
+        volume = abs(np.linalg.det(frame.cell)) or np.nan
+        head = "" if self.whole else ",".join([*LOGGED, "volume_A3"]) + "\n"
+        return f"{head}{row},{volume:.10g}\n"
 
 
 LOGGED = {
@@ -93,6 +93,7 @@ LOGGED = {
     "conserved_energy_eV": "conserved_energy",
     "bias_energy_eV": "bias_energy",
     "energy_std_eV": "energy_std",
+    "max_atom_std_eV_per_A": "max_atom_std",
     "pressure_GPa": "pressure_GPa",
 }
 """Columns of a thermo log and where they come from."""

@@ -42,7 +42,7 @@ def test_direct_forces_need_a_word_from_the_user(tmp_path, files):
     assert CliRunner().invoke(app, [*arguments, "--allow-direct-forces"], catch_exceptions=False).exit_code == 0
 
 
-@pytest.mark.parametrize("ensemble", ["nve", "nvt", "langevin"])
+@pytest.mark.parametrize("ensemble", ["nve", "nvt", "csvr", "langevin"])
 def test_runs_and_writes(files, tmp_path, ensemble):
     path = tmp_path / "out.extxyz"
     result = _run(files, "--ensemble", ensemble, "--temperature", "200", "--steps", "20", "-o", str(path), "--json", catch_exceptions=False)
@@ -50,7 +50,8 @@ def test_runs_and_writes(files, tmp_path, ensemble):
     summary = json.loads(result.stdout)
     assert summary["steps"] == 20
     assert summary["frames"] == 3
-    assert (summary["energy_drift_meV_per_atom_per_ps"] is None) == (ensemble == "langevin")
+    assert abs(summary["energy_drift_meV_per_atom_per_ps"]) < 10
+    assert summary["max_force_std_eV_per_A"] >= summary["mean_force_std_eV_per_A"] > 0
     frames = read(path, ":")
     assert len(frames) == 3
     options = ["--index", "-1", "--ensemble", ensemble, "--steps", "1", "-o", str(tmp_path / "two.xyz")]
@@ -73,6 +74,10 @@ def test_time_instead_of_steps(files, tmp_path):
         (["--temperature", "-3"], "temperature_K"),
         (["--timestep", "1e25"], "timestep_fs"),
         (["--index", "7"], "frame 7"),
+        (["--ensemble", "npt"], "expected a cell that is periodic"),
+        (["--pressure", "1"], "expected npt"),
+        (["--ensemble", "nve", "--final-temperature", "500"], "expected a thermostat"),
+        (["--resume", "--overwrite"], "not overwrite"),
         (["-o", "out.dcd"], "suffix"),
     ],
 )
@@ -81,6 +86,17 @@ def test_bad_options_are_one_line(files, options, reason):
     assert isinstance(result.exception, EqpotError)
     assert reason in str(result.exception)
     assert "\n" not in str(result.exception)
+
+
+def test_resume_goes_on_exactly(files, tmp_path):
+    halves, whole = tmp_path / "halves.extxyz", tmp_path / "whole.extxyz"
+    options = ["--final-temperature", "400"]
+    _run(files, "--steps", "40", "-o", str(whole), catch_exceptions=False)
+    _run(files, "--steps", "20", "-o", str(halves), catch_exceptions=False)
+    assert _run(files, "--steps", "40", "-o", str(halves), "--resume", catch_exceptions=False).exit_code == 0
+    assert halves.read_bytes() == whole.read_bytes()
+    other = _run(files, "--steps", "40", "-o", str(halves), "--resume", *options)
+    assert "belongs to another run" in str(other.exception)
 
 
 def test_help_is_for_scientists(files):

@@ -8,7 +8,7 @@ from ase import Atoms, units
 
 from eqpot.core.errors import SimulationError
 from eqpot.md import NVE, NVT, Langevin
-from eqpot.md.start import initial_velocities, read_system
+from eqpot.md.systems import initial_velocities, read_system
 
 from .conftest import cluster
 

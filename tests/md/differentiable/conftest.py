@@ -1,0 +1,59 @@
+"""A Lennard-Jones fluid, cut off smoothly."""
+
+from dataclasses import dataclass
+
+import jax.numpy as jnp
+import numpy as np
+from ase import Atoms, units
+from ase.build import bulk
+
+from eqpot.basis import polynomial_envelope
+from eqpot.core.numerics import safe_norm
+from eqpot.md import CSVR, simulate
+from eqpot.md.differentiable import collect
+from eqpot.models import AtomOutputs, EquivariantConfig, Normalization
+from eqpot.potential import ModelSpec, Potential
+
+ARGON = {"epsilon": 120 * units.kB, "sigma": 3.4}
+"""Depth [eV] and diameter [Å] of the usual argon model."""
+CUTOFF = 8.0
+
+
+@dataclass(frozen=True)
+class LennardJonesSpec(ModelSpec):
+    """E = ½ Σ 4ε·[(σ/r)¹² − (σ/r)⁶]·envelope(r)."""
+
+    def describe(self, graph):
+        cutoff, mask = self.config.cutoff, graph.edge_mask
+        away = jnp.asarray([cutoff, 0, 0], graph.positions.dtype)
+        return safe_norm(jnp.where(mask[..., None], graph.edge_vectors(), away), mask, fill=cutoff)
+
+    def evaluate(self, params, graph, geometry):
+        cutoff, distance = self.config.cutoff, geometry
+        sixth = (params["sigma"] / distance) ** 6
+        energy = 4 * params["epsilon"] * (sixth**2 - sixth) * polynomial_envelope(distance, cutoff, 5)
+        return AtomOutputs(jnp.sum(jnp.where(graph.edge_mask, energy, 0), -1) / 2, jnp.zeros_like(distance[:, :1]))
+
+
+def lennard_jones(epsilon: float = 1.0, sigma: float = 1.0) -> Potential:
+    """Argon, with depth and diameter as multiples of the usual ones."""
+    spec = LennardJonesSpec(EquivariantConfig(cutoff=CUTOFF, n_layers=1), ("Ar",), Normalization())
+    params = {"epsilon": np.array([epsilon * ARGON["epsilon"]]), "sigma": np.array([sigma * ARGON["sigma"]])}
+    return Potential(spec, {k: v.astype(np.float32) for k, v in params.items()}, (0.0,))
+
+
+def fluid(repeat: int = 3, reduced_density: float = 0.5) -> Atoms:
+    """4·repeat³ atoms of argon on a lattice, from which they melt at once above the critical temperature."""
+    return bulk("Ar", "fcc", a=(4 * ARGON["sigma"] ** 3 / reduced_density) ** (1 / 3), cubic=True) * repeat
+
+
+def sampler(atoms: Atoms, kelvin: float, n_steps: int, every: int = 50, skip: int = 20):
+    """A function that simulates with a potential, going on from where the last call ended, and collects the frames."""
+    place = [atoms]
+
+    def sample(potential):
+        run = simulate(potential, place[0], CSVR(kelvin, timestep_fs=10.0, damping_fs=200.0), n_steps, every=every, precision="float32")
+        place[0] = run.final
+        return collect(potential, run, kelvin, skip=skip)
+
+    return sample

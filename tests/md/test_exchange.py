@@ -1,0 +1,63 @@
+"""Replica exchange samples each temperature as it should, and gets over a barrier that one temperature alone does not."""
+
+import numpy as np
+import pytest
+from ase import Atoms
+
+from eqpot.core.errors import SimulationError
+from eqpot.core.units import KB
+from eqpot.md import CSVR, NVT, Langevin, replica_exchange
+
+from .conftest import cluster, crystal, morse
+
+TEMPERATURES = [200.0, 300.0, 450.0]
+
+
+def _langevin(kelvin):
+    return Langevin(kelvin, timestep_fs=4.0, friction_per_fs=0.02)
+
+
+@pytest.fixture(scope="module")
+def dimer():
+    """A Morse pair in a spherical box of phase space: only its bond matters."""
+    pair = Atoms("Cu2", [[0, 0, 0], [2.8, 0, 0]])
+    return replica_exchange(morse(depth=1.0), pair, [_langevin(t) for t in TEMPERATURES], 600, steps_between=25, seed=3)
+
+
+def test_each_temperature_has_its_own_energy(dimer):
+    """⟨E⟩ of a stiff bond is ½k_BT and a little more above its minimum; exchanges must not mix the temperatures."""
+    kelvin = np.array(TEMPERATURES)
+    bonds = [Atoms("Cu2", [[0, 0, 0], [x, 0, 0]]) for x in np.linspace(2.2, 3.2, 200)]
+    lowest = min(result.energy for result in morse(depth=1.0).predict(bonds))
+    assert dimer.energies[50:].mean(0) - lowest == pytest.approx(KB * kelvin / 2, rel=0.25)
+    assert dimer.acceptance.shape == (2,)
+    assert (dimer.acceptance > 0.5).all()
+
+
+def test_replicas_travel(dimer):
+    assert dimer.replicas.shape == (601, 3)
+    assert (np.sort(dimer.replicas, axis=1) == np.arange(3)).all()
+    assert dimer.round_trips > 5
+    assert dimer.temperatures_K.tolist() == TEMPERATURES
+    assert np.linalg.norm(np.diff(dimer.positions, axis=2), axis=-1) == pytest.approx(2.6, abs=0.8)
+
+
+def test_what_is_accepted_follows_from_the_energies():
+    """With temperatures far apart next to nothing is accepted."""
+    result = replica_exchange(morse(), crystal(), [CSVR(t, timestep_fs=2.0) for t in (100.0, 800.0)], 20, steps_between=20)
+    assert result.acceptance[0] < 0.2
+
+
+@pytest.mark.parametrize(
+    ("ensembles", "options", "reason"),
+    [
+        ([CSVR(300.0)], {}, "at least two"),
+        ([CSVR(300.0), CSVR(200.0)], {}, "that ascend"),
+        ([NVT(300.0), NVT(400.0)], {}, "momenta of their own"),
+        ([CSVR(300.0), CSVR(400.0)], {"trajectory": "x.extxyz"}, "no use for"),
+        ([CSVR(300.0), CSVR(400.0)], {"steps_between": 0}, "steps_between: found 0"),
+    ],
+)
+def test_what_makes_no_sense_is_refused(ensembles, options, reason):
+    with pytest.raises(SimulationError, match=reason):
+        replica_exchange(morse(), cluster(), ensembles, 5, **options)
