@@ -40,6 +40,7 @@ class Plan:
         frames: most frames that a segment brings.
         biases: what pushes beside the potential.
         rotates: whether the systems' angular momentum counts.
+        stride: steps between evaluations of all members.
     """
 
     dtype: str
@@ -50,6 +51,7 @@ class Plan:
     frames: int = 1
     biases: tuple[Bias, ...] = ()
     rotates: bool = True
+    stride: int = 1
 
 
 class Driver:
@@ -99,7 +101,8 @@ class Driver:
         motion = fill(motion, restart[0]) if restart else motion
         rest = (self.ensemble, self.particles, self.bounds, self.keys, self.length, motion)
         params, *placed = place_members(potential.params, *rest)
-        self.field = Field(params, *numbers, biases)
+        first = place_members(jax.tree.map(lambda x: x[:1], potential.params)) if plan.stride > 1 else None
+        self.field = Field(params, *numbers, biases, first)
         self.ensemble, self.particles, self.bounds, self.keys, self.length, self.motion = placed
 
     @property
@@ -182,7 +185,7 @@ class Driver:
         grid = replace(sizes.grid, per_bin=_enough(needs[0], sizes.grid.per_bin), slots=_enough(needs[1], sizes.grid.slots))
         if needs[2]:
             grid = choose_grid([self._structure(g) for g in range(len(self.systems))], self.radius, grid)
-        self.sizes = Sizes(grid, _enough(int(self.motion.slots), sizes.slots))
+        self.sizes = replace(sizes, grid=grid, slots=_enough(int(self.motion.slots), sizes.slots))
         self.motion = replace(self.motion, candidates=self._no_candidates(), slots=jnp.zeros_like(self.motion.slots))
         self.growths += 1
         began = perf_counter()
@@ -208,7 +211,7 @@ class Driver:
             except StructureError as error:
                 raise StructureError(str(error) if len(self.systems) == 1 else f"system {number}: {error}") from None
             self._most = max(most, getattr(self, "_most", 1))
-        return Sizes(choose_grid(structures, self.radius), _enough(self._most, 1))
+        return Sizes(choose_grid(structures, self.radius), _enough(self._most, 1), self.plan.stride)
 
     def _positions(self) -> list[np.ndarray]:
         return [s.structure.positions - c for s, c in zip(self.systems, self.centres, strict=True)]

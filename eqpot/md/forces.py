@@ -23,10 +23,12 @@ class Sizes:
     Attributes:
         grid: of the search for neighbours within cutoff and skin.
         slots: neighbours that an atom can have within the cutoff.
+        stride: steps between evaluations of all members; at the others the first member is evaluated alone (see `evaluate`).
     """
 
     grid: Grid
     slots: int
+    stride: int = 1
 
 
 @record
@@ -38,12 +40,14 @@ class Field:
         cutoff: of the potential [Å].
         radius: of the list of neighbours, cutoff and skin [Å].
         biases: what pushes beside the potential.
+        first: parameters of the first member, where it is evaluated alone.
     """
 
     params: Params
     cutoff: Float[Either, ""]
     radius: Float[Either, ""]
     biases: tuple[Bias, ...] = ()
+    first: Params = None
 
 
 @record
@@ -103,37 +107,66 @@ def evaluate(
     positions: Float[Array, "S N 3"],
     cell: Float[Array, "S 3 3"],
     sizes: Sizes,
+    step: Int[Array, ""] | int = 0,
 ) -> tuple[Evaluation, Int[Array, ""]]:
     """Energy, forces, stress and their spread; the network in its own dtype, sums over atoms and members in that of the positions.
+
+    With a stride k > 1 all members are evaluated at every k-th step only, and what the mean adds to the first member acts there, k-fold: the mean drives by the
+    impulses of a multiple time step (Tuckerman, Berne, Martyna, J. Chem. Phys. 97, 1990 (1992)). Between, energy and forces are the first member's and the spread is zero.
 
     Returns:
         the evaluation, and how many neighbours the atom with most has; where that is more than `sizes.slots`, the evaluation is wrong.
     """
-    dtype = positions.dtype
 
     def near(candidates: Candidates, positions: Array, cell: Array, particles: Particles) -> EdgeTable:
         return edges(candidates, positions, Box(cell, particles.pbc), particles.real, field.cutoff, sizes.slots)
 
     table = jax.vmap(near)(candidates, positions, cell, particles)
-    network = jax.tree.leaves(field.params)[0].dtype
-    prediction = predict_members(spec, field.params, as_graph(table, particles, cell, network), is_stressed(spec))
+    graph = as_graph(table, particles, cell, jax.tree.leaves(field.params)[0].dtype)
+
+    def summary(params: Params, stride: int) -> Evaluation:
+        return _summarise(spec, params, graph, field.biases, particles, positions, cell, stride)
+
+    if sizes.stride == 1:
+        result = summary(field.params, 1)
+    else:
+        whole = step % sizes.stride == 0
+        result = jax.lax.cond(whole, lambda: summary(field.params, sizes.stride), lambda: summary(field.first, 1))
+    return replace(result, nearest=table.nearest.astype(positions.dtype)), table.needed.max()
+
+
+def _summarise(
+    spec: ModelSpec,
+    params: Params,
+    graph: Graph,
+    biases: tuple[Bias, ...],
+    particles: Particles,
+    positions: Float[Array, "S N 3"],
+    cell: Float[Array, "S 3 3"],
+    stride: int,
+) -> Evaluation:
+    """Mean and spread of some members on a graph, and the push that follows."""
+    dtype = positions.dtype
+    prediction = predict_members(spec, params, graph, is_stressed(spec))
     members = len(prediction.energy)
     energies = prediction.atom_energy.astype(dtype).reshape(members, *particles.real.shape).sum(-1)
     forces = prediction.forces.astype(dtype).reshape(members, *positions.shape)
-    stress = jnp.zeros_like(cell) if prediction.stress is None else prediction.stress.astype(dtype).mean(0)
-    biases = total_bias(field.biases, particles, positions, cell, energies, forces)
-    push = Push(jnp.where(particles.free[..., None], forces.mean(0) + biases.forces, 0), stress + biases.stress)
-    result = Evaluation(
+    stress = jnp.zeros((1, *cell.shape), dtype) if prediction.stress is None else prediction.stress.astype(dtype)
+    bias = total_bias(biases, particles, positions, cell, energies, forces)
+
+    def driving(values: Array) -> Array:
+        return values.mean(0) if stride == 1 else values[0] + stride * (values.mean(0) - values[0])
+
+    return Evaluation(
         energy=energies.mean(0),
         energy_std=spread(energies),
         forces=forces.mean(0),
         atom_std=jnp.sqrt(jnp.sum(spread(forces) ** 2, -1)),
-        stress=stress,
-        bias=biases.energy,
-        push=push,
-        nearest=table.nearest.astype(dtype),
+        stress=stress.mean(0),
+        bias=bias.energy,
+        push=Push(jnp.where(particles.free[..., None], driving(forces) + bias.forces, 0), driving(stress) + bias.stress),
+        nearest=jnp.zeros_like(bias.energy),
     )
-    return result, table.needed.max()
 
 
 def is_stressed(spec: Any) -> bool:

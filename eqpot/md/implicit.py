@@ -270,6 +270,6 @@ def rigid_modes(system: System) -> Float[np.ndarray, "M N 3"]:
         _, sizes, mixes = np.linalg.svd(modes[:, system.fixed].reshape(len(modes), -1).T)
         rank = int((sizes > 1e-6 * max(1.0, sizes.max())).sum())
         modes = np.tensordot(mixes[rank:], modes, 1)
-    _, sizes, basis = np.linalg.svd(modes.reshape(len(modes), -1), full_matrices=False)
+    _, sizes, basis = np.linalg.svd(modes.reshape(len(modes), arms.size), full_matrices=False)
     # A linear molecule has one rotation less.
     return basis[sizes > 1e-4 * sizes.max(initial=1.0)].reshape(-1, *arms.shape)

@@ -106,7 +106,7 @@ def load_restart(path: Path, now: dict[str, Any]) -> Restart:
                 f"{path}: belongs to another run: {key} was {found.get(key)!r}, now {now.get(key)!r}; "
                 "restore it to go on, or write to another trajectory"
             )
-    return Restart(arrays, Sizes(grid, sizes["slots"]), places, found)
+    return Restart(arrays, Sizes(grid, sizes["slots"], sizes["stride"]), places, found)
 
 
 def _plain(value: Any) -> Any:

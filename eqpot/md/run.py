@@ -44,6 +44,7 @@ def simulate(
     progress: Callable[[Progress], None] | None = None,
     precision: Literal["mixed", "float32", "float64"] = "mixed",
     biases: Sequence[Bias] = (),
+    spread_every: int = 1,
     remove_rotation: bool = False,
     max_temperature_K: Number = 10_000.0,
     min_distance: Number = 0.1,
@@ -80,6 +81,8 @@ def simulate(
         progress: called with a `Progress` after each frame.
         precision: 'mixed' (network in float32, motion in float64), 'float32' or 'float64'.
         biases: what pushes beside the potential: `HarmonicRestraint`, `SphericalWall`, `PlanarWall`, `UncertaintyBias`.
+        spread_every: evaluate all members at every so many steps, at the others the first one alone; the mean drives all the same, by impulses (a multiple time step).
+            `every` must be a multiple of it; 2 to 4 with timesteps of 0.5 fs.
         remove_rotation: draw velocities without angular momentum, for a molecule or cluster.
         max_temperature_K: the run stops when the instantaneous temperature is above this [K].
         min_distance: the run stops when two atoms are nearer than this [Å].
@@ -163,6 +166,7 @@ def open_session(
     progress: Callable[[Progress], None] | None = None,
     precision: str = "mixed",
     biases: Sequence[Bias] = (),
+    spread_every: int = 1,
     remove_rotation: bool = False,
     max_temperature_K: Number = 10_000.0,
     min_distance: Number = 0.1,
@@ -174,6 +178,9 @@ def open_session(
     _check(potential, ensembles, precision, allow_direct_forces)
     for label, value, low, high in (("n_steps", n_steps, 1, 2**31), ("every", every, 1, 2**31), ("seed", seed, 0, 2**32)):
         require_integer(label, value, low, high)
+    require_integer("spread_every", spread_every, 1, 101)
+    if every % spread_every or (spread_every > 1 and any(isinstance(b, UncertaintyBias) for b in biases)):
+        raise SimulationError(f"spread_every: found {spread_every}, expected a divisor of every ({every}), and 1 with an UncertaintyBias")
     hottest = require("max_temperature_K", max_temperature_K, 0.0, MAX_TEMPERATURE_K)
     closest = require("min_distance", min_distance, 0.0, 5.0, closed=True)
     unsurest = np.inf if max_atom_std is None else require("max_atom_std", max_atom_std, 0.0, 1e6)
@@ -189,6 +196,7 @@ def open_session(
     ]
     network, motion = PRECISIONS[precision]
     settings = {"n_steps": n_steps, "every": every, "seed": seed, "precision": precision, "remove_rotation": remove_rotation}
+    settings |= {"spread_every": spread_every}
     settings |= {"max_temperature_K": hottest, "min_distance": closest, "max_atom_std": max_atom_std, "skin": width}
     if any(e.ramped for e in ensembles):
         settings["n_steps of the ramp"] = n_steps
@@ -202,7 +210,7 @@ def open_session(
         most = FRAME_MEMORY // (100 * sum(len(s.structure) for s in systems))
         frames = next((n for n in FRAMES if n <= most), 1)
         bounds = (hottest, closest, float(unsurest))
-        plan = Plan(motion, seeds, bounds, width, n_steps, frames, tuple(biases), not remove_rotation)
+        plan = Plan(motion, seeds, bounds, width, n_steps, frames, tuple(biases), not remove_rotation, spread_every if potential.n_members > 1 else 1)
         driver = Driver(driven, systems, velocities, ensembles, plan, restart and (restart.arrays, restart.sizes))
     return Session(driver, every, paths, overwrite, what, restart, pause, keep, progress)
 

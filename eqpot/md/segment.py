@@ -131,7 +131,7 @@ def advance(
         sane = (m.step < 0) | within_reach(m.state, moved, field.cutoff / 2)
         moved = choose((m.step >= 0) & sane, moved, m.state)
         candidates, fresh = refresh(m.candidates, field, particles, moved.positions, moved.cell, sizes)
-        result, slots = evaluate(spec, field, particles, candidates, moved.positions, moved.cell, sizes)
+        result, slots = evaluate(spec, field, particles, candidates, moved.positions, moved.cell, sizes, jnp.max(m.step) + 1)
         done = jax.vmap(type(ensemble).second)(then, moved, result.push, particles, keys)
         done = choose(m.step >= 0, done, m.state)
         new = replace(m, candidates=candidates, searches=m.searches + fresh.astype(jnp.int32), slots=slots)

@@ -118,7 +118,7 @@ def test_room_does_not_shrink():
 
 
 def test_atoms_on_top_of_each_other_are_named():
-    with pytest.raises(StructureError, match="atoms 0 and 1 are 0.05 Å apart"):
+    with pytest.raises(StructureError, match=r"atoms 0 and 1 are 0\.05 Å apart"):
         choose_grid([Structure([1, 1], [[0, 0, 0], [0.05, 0, 0]])], RADIUS)
 
 

@@ -70,7 +70,7 @@ def test_the_gradient_is_that_of_relaxing_again(atoms, quantity, options):
 def test_a_dimer_is_as_long_as_its_well():
     """Two atoms rest where the pair has its minimum: below the cutoff's envelope a bond follows the well one to one, and two members share it."""
     dimer = Atoms("Cu2", [[0, 0, 0], [2.8, 0, 0]])
-    found = relaxed_gradient(morse(2, cutoff=50.0), dimer, lambda p, x, c: jnp.sqrt(jnp.sum((x[1] - x[0]) ** 2)))
+    found = relaxed_gradient(morse(2, cutoff=20.0), dimer, lambda p, x, c: jnp.sqrt(jnp.sum((x[1] - x[0]) ** 2)))
     assert found.value == pytest.approx(2.8, abs=1e-5)
     assert found.gradient["distance"] == pytest.approx(np.array([1.0, 1.02]) / 2.02, abs=1e-4)
     assert found.gradient["depth"] == pytest.approx([0, 0], abs=1e-4)
@@ -79,7 +79,7 @@ def test_a_dimer_is_as_long_as_its_well():
 def test_the_energy_at_the_minimum_needs_no_implicit_part():
     """dE*/dp = ∂E/∂p: the envelope theorem."""
     dimer = Atoms("Cu2", [[0, 0, 0], [2.8, 0, 0]])
-    potential = morse(1, cutoff=50.0)
+    potential = morse(1, cutoff=20.0)
 
     def energy(params, positions, cell):
         del cell
@@ -100,6 +100,7 @@ def test_the_relaxed_structure_is_a_function_that_can_be_compiled_and_moved_alon
         assert float(bond(other, *relaxed(other)) - value) == pytest.approx(1e-3 * float(slope["distance"].sum()), rel=1e-3)
 
 
+@pytest.mark.slow
 def test_a_network_is_derived_through(make_potential):
     """Second derivatives of every kernel: one parameter of a network changes where a crystal's atoms rest."""
     potential = make_potential(tiny=True, members=1, dtype="float64")

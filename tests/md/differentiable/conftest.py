@@ -42,18 +42,17 @@ def lennard_jones(epsilon: float = 1.0, sigma: float = 1.0) -> Potential:
     return Potential(spec, {k: v.astype(np.float32) for k, v in params.items()}, (0.0,))
 
 
-def fluid(repeat: int = 3, reduced_density: float = 0.5) -> Atoms:
-    """4·repeat³ atoms of argon on a lattice, from which they melt at once above the critical temperature."""
+def fluid(repeat: int = 3, reduced_density: float = 0.8) -> Atoms:
+    """4·repeat³ atoms of argon, as dense as the liquid, on the lattice from which they melt."""
     return bulk("Ar", "fcc", a=(4 * ARGON["sigma"] ** 3 / reduced_density) ** (1 / 3), cubic=True) * repeat
 
 
-def sampler(atoms: Atoms, kelvin: float, n_steps: int, every: int = 50, skip: int = 20):
-    """A function that simulates with a potential, going on from where the last call ended, and collects the frames."""
-    place = [atoms]
+def run_fluid(potential: Potential, atoms: Atoms, kelvin: float, n_steps: int, every: int = 25):
+    """Simulate argon at a constant temperature."""
+    ensemble = CSVR(kelvin, timestep_fs=10.0, damping_fs=200.0)
+    return simulate(potential, atoms, ensemble, n_steps, every=every, precision="float32", temperature_K=kelvin)
 
-    def sample(potential):
-        run = simulate(potential, place[0], CSVR(kelvin, timestep_fs=10.0, damping_fs=200.0), n_steps, every=every, precision="float32")
-        place[0] = run.final
-        return collect(potential, run, kelvin, skip=skip)
 
-    return sample
+def sampler(atoms: Atoms, kelvin: float, n_steps: int, skip: int = 20):
+    """A function that simulates with a potential and collects the frames. It always begins with the same atoms, so that all runs are one program."""
+    return lambda potential: collect(potential, run_fluid(potential, atoms, kelvin, n_steps), kelvin, skip=skip)
