@@ -61,7 +61,7 @@ def measure(start: Start, n_steps: int, segment: int | None) -> dict[str, Any]:
         began = time.perf_counter()
         result = jax.block_until_ready(compiled(params))
         row |= {f"{name}_seconds": time.perf_counter() - began, f"{name}_bytes": compiled.memory_analysis().temp_size_in_bytes}
-        row["faults"] = int((result[1] if name == "path" else result[0][1]))
+        row["faults"] = int(result[1] if name == "path" else result[0][1])
     print({k: round(v, 4) if isinstance(v, float) else v for k, v in row.items()}, flush=True)
     return row
 

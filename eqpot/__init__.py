@@ -26,15 +26,22 @@ _HOME = {
     "FitConfig": "eqpot.training",
     "fit": "eqpot.training",
     "evaluate": "eqpot.training",
+    "CSVR": "eqpot.md",
+    "NPT": "eqpot.md",
     "NVE": "eqpot.md",
     "NVT": "eqpot.md",
     "Langevin": "eqpot.md",
+    "neb": "eqpot.md",
+    "relax": "eqpot.md",
     "simulate": "eqpot.md",
+    "simulate_many": "eqpot.md",
     "EqpotError": "eqpot.core.errors",
     "use_compilation_cache": "eqpot.core.cache",
 }
 
 __all__ = [
+    "CSVR",
+    "NPT",
     "NVE",
     "NVT",
     "Dataset",
@@ -45,8 +52,11 @@ __all__ = [
     "Structure",
     "evaluate",
     "fit",
+    "neb",
     "read",
+    "relax",
     "simulate",
+    "simulate_many",
     "use_compilation_cache",
     "write",
 ]
@@ -56,7 +66,7 @@ if TYPE_CHECKING:
     from eqpot.core.errors import EqpotError
     from eqpot.data import Dataset, read, write
     from eqpot.graph import Structure
-    from eqpot.md import NVE, NVT, Langevin, simulate
+    from eqpot.md import CSVR, NPT, NVE, NVT, Langevin, neb, relax, simulate, simulate_many
     from eqpot.potential import Potential
     from eqpot.training import FitConfig, evaluate, fit
 

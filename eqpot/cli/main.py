@@ -22,13 +22,15 @@ from eqpot.cli.fit import fit
 from eqpot.cli.inspect import inspect
 from eqpot.cli.learning_curve import learning_curve
 from eqpot.cli.md import md
+from eqpot.cli.neb import neb
 from eqpot.cli.prepare import prepare
+from eqpot.cli.relax import relax
 from eqpot.core.cache import use_compilation_cache
 from eqpot.core.errors import EqpotError
 
 app = typer.Typer(
     name="eqpot",
-    help="Equivariant interatomic potentials with honest uncertainty: inspect data, fit, evaluate, run dynamics.",
+    help="Equivariant interatomic potentials with honest uncertainty: inspect data, fit, evaluate, run dynamics, relax.",
     no_args_is_help=True,
     rich_markup_mode="markdown",
     pretty_exceptions_enable=False,
@@ -58,7 +60,7 @@ def _fail(message: str, code: int) -> NoReturn:
     sys.exit(code)
 
 
-for verb in (inspect, prepare, fit, learning_curve, evaluate, md, config):
+for verb in (inspect, prepare, fit, learning_curve, evaluate, md, relax, neb, config):
     app.command()(guarded(verb))
 
 
@@ -73,7 +75,7 @@ def options(
     debug: Annotated[bool, typer.Option("--debug", help="Show the full traceback of an error.")] = False,
     version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")] = False,
 ) -> None:
-    """Equivariant interatomic potentials with honest uncertainty: inspect data, fit, evaluate, run dynamics."""
+    """Equivariant interatomic potentials with honest uncertainty: inspect data, fit, evaluate, run dynamics, relax."""
     del debug, version
 
 

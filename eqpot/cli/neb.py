@@ -30,7 +30,9 @@ def neb(
     steps: Annotated[int, typer.Option(help="Most steps.")] = 500,
     interpolation: Annotated[Interpolation, typer.Option(help="First guess: idpp or linear.")] = Interpolation.idpp,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing file.")] = False,
-    precision: Annotated[Precision, typer.Option(help="mixed: network in float32, coordinates in float64; or all in one.")] = Precision.mixed,
+    precision: Annotated[
+        Precision, typer.Option(help="mixed: network in float32, coordinates in float64; or all in one.")
+    ] = Precision.mixed,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
     """Find the path of least energy between two minima, its barrier and its saddle. Relax both ends first (`eqpot relax`)."""
@@ -58,7 +60,9 @@ def neb(
 def _table(path: Any) -> list[tuple[str, str, str]]:
     marks = {path.highest: " highest"}
     energies = path.energies - path.energies[0]
-    return [(f"{k}{marks.get(k, '')}", f"{x:.3f}", f"{e:.4f}") for k, (x, e) in enumerate(zip(path.reaction_coordinate, energies, strict=True))]
+    return [
+        (f"{k}{marks.get(k, '')}", f"{x:.3f}", f"{e:.4f}") for k, (x, e) in enumerate(zip(path.reaction_coordinate, energies, strict=True))
+    ]
 
 
 def _summary(path: Any) -> dict[str, Any]:

@@ -39,7 +39,9 @@ def relax(
     steps: Annotated[int, typer.Option(help="Most steps.")] = 1000,
     trajectory: Annotated[Path | None, typer.Option(help="File for all steps (.extxyz).", show_default=False)] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace existing files.")] = False,
-    precision: Annotated[Precision, typer.Option(help="mixed: network in float32, coordinates in float64; or all in one.")] = Precision.mixed,
+    precision: Annotated[
+        Precision, typer.Option(help="mixed: network in float32, coordinates in float64; or all in one.")
+    ] = Precision.mixed,
     index: Annotated[int, typer.Option(help="Which frame of the structure file; -1 is the last.")] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:

@@ -141,7 +141,7 @@ def search(positions: Float[Array, "N 3"], box: Box, real: Bool[Array, " N"], ra
     steps = np.array(list(product(*(range(-r, r + 1) for r in grid.reach))), np.int32)
     per_atom = len(steps) * grid.per_bin
 
-    def neighbours(i: Array) -> tuple[Array, Array, Array]:
+    def neighbours(i: Array) -> tuple[Array, ...]:
         around = place[i] + steps
         turns = jnp.where(box.pbc, jnp.floor_divide(around, bins), 0).astype(jnp.int32)
         around = around - turns * bins

@@ -9,7 +9,8 @@ The contract of this room:
 - **Forces** are the mean over the members of the potential; their spread comes from the same pass and is part of every frame. They are a function of positions
   and cell alone, to the last bit: the neighbour list on the device (`eqpot.graph.cell_list`) cannot be seen in a result.
 - **Systems** are an axis. One compiled program moves one system or many, each with its own temperature, pressure and random numbers.
-- **Segments.** The program looks before each step: a step that ends in nonsense (`Status`), or for which there was no room, is not kept. What has been committed is
+- **Segments.** The program looks before each step: a step that ends in nonsense (`Status`), or for which there was no room, is not kept.
+What has been committed is
   therefore always right, and nothing is computed twice.
 - **Restart** is exact: a run that was killed and resumed gives the bits of one that was not.
 - **Precision.** 'mixed' (default): positions, momenta, sums in float64 around a float32 network. 'float32' and 'float64' are all the way.
@@ -22,7 +23,11 @@ from eqpot.md.barostat import NPT
 from eqpot.md.bias import Bias, HarmonicRestraint, PlanarWall, SphericalWall, UncertaintyBias
 from eqpot.md.ensembles import CSVR, NVE, NVT, Ensemble, Langevin, Ramp
 from eqpot.md.exchange import Exchange, replica_exchange
+from eqpot.md.implicit import RelaxedGradient, relaxed_gradient, relaxed_structure
+from eqpot.md.minimize import relax, relax_many
+from eqpot.md.neb import Path, neb
 from eqpot.md.records import Progress, Run
+from eqpot.md.relaxation import Relaxation
 from eqpot.md.run import simulate, simulate_many
 from eqpot.md.status import Status
 
@@ -36,13 +41,21 @@ __all__ = [
     "Exchange",
     "HarmonicRestraint",
     "Langevin",
+    "Path",
     "PlanarWall",
     "Progress",
     "Ramp",
+    "Relaxation",
+    "RelaxedGradient",
     "Run",
     "SphericalWall",
     "Status",
     "UncertaintyBias",
+    "neb",
+    "relax",
+    "relax_many",
+    "relaxed_gradient",
+    "relaxed_structure",
     "replica_exchange",
     "simulate",
     "simulate_many",

@@ -41,9 +41,7 @@ class Band(Landscape):
         forces = self.forces(images, evaluation.energy, evaluation.push.forces)
         return Slope(evaluation.energy.max()[None], forces.reshape(point.shape), (largest(forces).max() / self.tolerance)[None])
 
-    def forces(
-        self, images: Float[Array, "S N 3"], energy: Float[Array, " S"], forces: Float[Array, "S N 3"]
-    ) -> Float[Array, "S N 3"]:
+    def forces(self, images: Float[Array, "S N 3"], energy: Float[Array, " S"], forces: Float[Array, "S N 3"]) -> Float[Array, "S N 3"]:
         """Nudged forces; zero at the ends."""
         ahead, behind = images[2:] - images[1:-1], images[1:-1] - images[:-2]
         along = tangents(ahead, behind, energy)

@@ -26,7 +26,8 @@ class NPT(Ensemble):
 
         X = (β/3τ)·(P − P₀)·dt + √(2β·k_B·T/(3τ·V))·dW   (its trace alone, or its diagonal alone, where the cell keeps its shape)
 
-    P being the instantaneous pressure tensor and dW a symmetric matrix of noise, variance dt on and dt/2 off the diagonal. This samples exp(−(H + P₀V)/k_BT)·dV without the
+    P being the instantaneous pressure tensor and dW a symmetric matrix of noise, variance dt on and dt/2 off the diagonal. This samples
+    exp(−(H + P₀V)/k_BT)·dV without the
     oscillations of an inertial barostat; β only sets, with τ, how fast. Temperature is kept as by `CSVR`. Conserved: E minus heat and work of the cell.
 
     Attributes:

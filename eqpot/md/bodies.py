@@ -4,7 +4,8 @@ Atoms are given in the frame of the first cell, q_i, and the cell by a symmetric
 
     r_i = q_i·exp(U),   cell = cell₀·exp(U),   H = E + P·V
 
-so that atoms follow the cell while their own coordinates rest. U is measured in units of √N·(V/N)^⅓ [Å], with which stretching the cell is about as stiff as moving an
+so that atoms follow the cell while their own coordinates rest. U is measured in units of √N·(V/N)^⅓ [Å], with which stretching the cell is
+about as stiff as moving an
 atom: V·C·U² against C·(V/N)^⅓·q², C being an elastic constant. (ASE's UnitCellFilter and FrechetCellFilter take N Å; the minima are the same.)
 """
 

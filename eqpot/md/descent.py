@@ -1,6 +1,7 @@
 """Going downhill with many systems at once, compiled: a block of steps without a word to the host.
 
-What the coordinates mean (`Landscape`), how to choose the next point (`eqpot.md.fire.Method`) and the loop here know nothing of each other. Systems come in groups
+What the coordinates mean (`Landscape`), how to choose the next point (`eqpot.md.fire.Method`) and the loop here know nothing of each
+other. Systems come in groups
 that step together: each alone when structures are relaxed, all in one for the images of a path.
 """
 
@@ -137,7 +138,9 @@ def descend(spec: ModelSpec, sizes: Sizes, method: Method, block: int, terms: Te
         going = under_way(s, terms.most) & has_room(candidates, slots, sizes)
         kept = going & good & (fault == 0)
         s = replace(s, candidates=candidates, slots=slots, looks=s.looks + going.astype(jnp.int32), steps=s.steps + kept.astype(jnp.int32))
-        s = replace(s, status=jnp.where(going, fault, s.status), memory=choose(going, memory, s.memory), trial=choose(going, trial, s.trial))
+        s = replace(
+            s, status=jnp.where(going, fault, s.status), memory=choose(going, memory, s.memory), trial=choose(going, trial, s.trial)
+        )
         new = (slope.excess, positions, cell, result)
         excess, positions, cell, result = choose(kept, new, (s.excess, s.positions, s.cell, s.evaluation))
         return replace(s, excess=excess, positions=positions, cell=cell, evaluation=result)
@@ -179,13 +182,13 @@ class Descent:
         dtype, groups = points.dtype, len(points)
         species = [species_index(s.structure, potential.elements) for s in systems]
         particles = particles_of(systems, [NVE()] * len(systems), species, str(dtype))
-        numbers = (np.asarray(x, dtype) for x in (potential.cutoff, potential.cutoff + SKIN))
+        cutoff, radius = (np.asarray(x, dtype) for x in (potential.cutoff, potential.cutoff + SKIN))
         # An energy is a sum of the network's numbers, each with the rounding of its dtype.
         noise = np.full(groups, 20 * np.finfo(potential.dtype).eps * max(len(s.structure) for s in systems), dtype)
         search = self._begin(landscape, jnp.asarray(points))
         params, *placed = place_members(potential.params, landscape, particles, search, noise)
         landscape, particles, self.search, noise = placed
-        self.terms = Terms(landscape, Field(params, *numbers), particles, np.asarray(most, np.int32), noise)
+        self.terms = Terms(landscape, Field(params, cutoff, radius), particles, np.asarray(most, np.int32), noise)
         frame = 100 * sum(len(s.structure) for s in systems)
         self.block = max(1, min(BLOCK, BLOCK_MEMORY // frame))
 
@@ -208,13 +211,11 @@ class Descent:
         """Set how many evaluations there may be in all."""
         self.terms = replace(self.terms, most=np.asarray(most, np.int32))
 
-    def resume(self, change: Callable[[Landscape], Landscape]) -> None:
+    def resume(self, change: Callable[[Any], Landscape]) -> None:
         """Go on from where it is in a changed landscape, with nothing remembered of the way."""
         search = self.search
         self.terms = replace(self.terms, landscape=change(self.terms.landscape))
-        self.search = replace(
-            search, memory=jax.vmap(self.method.start)(search.trial), excess=jnp.full_like(search.excess, jnp.inf)
-        )
+        self.search = replace(search, memory=jax.vmap(self.method.start)(search.trial), excess=jnp.full_like(search.excess, jnp.inf))
 
     def fault(self) -> str | None:
         """What went wrong, in words, with the number of the group if there are several; None if nothing did."""
@@ -245,9 +246,7 @@ class Descent:
     def _grow(self) -> None:
         """More room, after a step that could not be taken for lack of it."""
         needs, sizes, search = np.asarray(self.search.candidates.needs).max(0), self.sizes, self.search
-        grid = replace(
-            sizes.grid, per_bin=_enough(int(needs[0]), sizes.grid.per_bin), slots=_enough(int(needs[1]), sizes.grid.slots)
-        )
+        grid = replace(sizes.grid, per_bin=_enough(int(needs[0]), sizes.grid.per_bin), slots=_enough(int(needs[1]), sizes.grid.slots))
         if needs[2]:
             try:
                 grid = choose_grid(self._structures(), self.potential.cutoff + SKIN, grid)

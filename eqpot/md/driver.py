@@ -11,8 +11,7 @@ import numpy as np
 
 from eqpot.core.errors import StructureError
 from eqpot.core.units import EV_PER_A3_TO_GPA, FS
-from eqpot.graph.batching import species_index
-from eqpot.graph.batching import round_up
+from eqpot.graph.batching import round_up, species_index
 from eqpot.graph.grid import GROWTH, choose_grid, require_apart
 from eqpot.graph.neighbors import complete_cell
 from eqpot.graph.structure import Structure
@@ -95,14 +94,14 @@ class Driver:
         self.sizes = restart[1] if restart else self._first_sizes()
         # Biases of one system are written in its own coordinates.
         biases = tuple(b.centred(self.centres[0]) for b in plan.biases)
-        numbers = (np.asarray(x, plan.dtype) for x in (potential.cutoff, self.radius))
+        cutoff, radius = (np.asarray(x, plan.dtype) for x in (potential.cutoff, self.radius))
         state = jax.tree.map(jnp.asarray, self._start(velocities))
         motion = segment.begin(state, no_candidates(state.positions, self.sizes))
         motion = fill(motion, restart[0]) if restart else motion
         rest = (self.ensemble, self.particles, self.bounds, self.keys, self.length, motion)
         params, *placed = place_members(potential.params, *rest)
         first = place_members(jax.tree.map(lambda x: x[:1], potential.params)) if plan.stride > 1 else None
-        self.field = Field(params, *numbers, biases, first)
+        self.field = Field(params, cutoff, radius, biases, first)
         self.ensemble, self.particles, self.bounds, self.keys, self.length, self.motion = placed
 
     @property
@@ -202,16 +201,14 @@ class Driver:
         return replace(structure, positions=np.asarray(state.positions[system], np.float64)[: len(structure)], cell=cell)
 
     def _first_sizes(self) -> Sizes:
-        structures = []
+        most = 1
         for number, system in enumerate(self.systems):
-            structure = system.structure
             try:
-                structures.append(structure)
-                most = require_apart(structure, self.potential.cutoff)
+                most = max(most, require_apart(system.structure, self.potential.cutoff))
             except StructureError as error:
                 raise StructureError(str(error) if len(self.systems) == 1 else f"system {number}: {error}") from None
-            self._most = max(most, getattr(self, "_most", 1))
-        return Sizes(choose_grid(structures, self.radius), _enough(self._most, 1), self.plan.stride)
+        # Each slot costs time at every step: no more than are needed now, rounded up; most structures never need another.
+        return Sizes(choose_grid([s.structure for s in self.systems], self.radius), round_up(most, ratio=1.1), self.plan.stride)
 
     def _positions(self) -> list[np.ndarray]:
         return [s.structure.positions - c for s, c in zip(self.systems, self.centres, strict=True)]

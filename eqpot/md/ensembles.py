@@ -89,7 +89,8 @@ class Ensemble:
         return True
 
     def degrees_of_freedom(self, n_free: int, n_fixed: int = 0, rotates: bool = True) -> int:
-        """3N for N free atoms; 3 less where momentum is conserved (unless atom is single or others are fixed), 3 less where angular momentum is zero and is conserved."""
+        """3N for N free atoms; 3 less where momentum is conserved (unless atom is single or others are fixed), 3 less where angular
+        momentum is zero and is conserved."""
         if not self.conserves_momentum or n_fixed or n_free == 1:
             return 3 * n_free
         return 3 * n_free - 3 - (0 if rotates else 2 if n_free == 2 else 3)

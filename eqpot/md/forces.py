@@ -9,8 +9,8 @@ from jaxtyping import Array, Bool, Float, Int
 
 from eqpot.core.tree import record
 from eqpot.graph import Graph
-from eqpot.graph.graph import Either
 from eqpot.graph.cell_list import Box, Candidates, EdgeTable, Grid, covers, edges, search
+from eqpot.graph.graph import Either
 from eqpot.md.bias import Bias, total_bias
 from eqpot.md.state import Particles, Push
 from eqpot.potential import ModelSpec, Params, predict_members
@@ -112,7 +112,8 @@ def evaluate(
     """Energy, forces, stress and their spread; the network in its own dtype, sums over atoms and members in that of the positions.
 
     With a stride k > 1 all members are evaluated at every k-th step only, and what the mean adds to the first member acts there, k-fold: the mean drives by the
-    impulses of a multiple time step (Tuckerman, Berne, Martyna, J. Chem. Phys. 97, 1990 (1992)). Between, energy and forces are the first member's and the spread is zero.
+    impulses of a multiple time step (Tuckerman, Berne, Martyna, J. Chem. Phys. 97, 1990 (1992)). Between, energy and forces are the first
+    member's and the spread is zero.
 
     Returns:
         the evaluation, and how many neighbours the atom with most has; where that is more than `sizes.slots`, the evaluation is wrong.

@@ -1,6 +1,7 @@
 """Trajectories in H5MD 1.1, for long runs: compact, exact, readable in part, and readable after any kill.
 
-Layout (https://nongnu.org/h5md): `particles/all/{position,velocity,force,force_std}`, `particles/all/box/edges` and `observables/*`, each with `value`, `step`, `time`
+Layout (https://nongnu.org/h5md): `particles/all/{position,velocity,force,force_std}`, `particles/all/box/edges` and `observables/*`, each
+with `value`, `step`, `time`
 (one shared pair); `species`, `mass` are fixed. Units are written beside every value; NaN where a run has no such quantity.
 
 Space for all frames is set aside when the file is made. A frame then touches nothing but its own numbers, so a run that dies leaves a good file, and a full

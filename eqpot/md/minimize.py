@@ -13,7 +13,6 @@ from typing import Any, Literal
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float
 
 from eqpot.core.errors import SimulationError
 from eqpot.core.units import EV_PER_A3_TO_GPA
@@ -158,7 +157,9 @@ def check_choices(potential: Any, **choices: tuple[Any, Any]) -> None:
 def _check_cells(systems: list[System], cell: str, pressure: float) -> None:
     for system in systems:
         if cell != "fixed" and not system.structure.pbc.all():
-            raise SimulationError(f"cell '{cell}': found pbc {system.structure.pbc.tolist()}, expected a cell that is periodic along all directions")
+            raise SimulationError(
+                f"cell '{cell}': found pbc {system.structure.pbc.tolist()}, expected a cell that is periodic along all directions"
+            )
     if cell == "fixed" and pressure:
         raise SimulationError("pressure_GPa: found a pressure and a fixed cell, expected cell='isotropic' or 'flexible' with it")
 
@@ -174,4 +175,4 @@ def _coordinates(
     cells = [complete_cell(s.structure.cell, s.structure.pbc) for s in systems]
     scales = [strain_scale(len(s.structure), c) for s, c in zip(systems, cells, strict=True)]
     numbers: list[Any] = [jnp.asarray(np.asarray(x, dtype)) for x in (cells, scales, pressure, tolerances)]
-    return Bodies(*numbers, shape), points
+    return Bodies(*numbers, shape=shape), points

@@ -8,6 +8,7 @@ All images are evaluated in one compiled call.
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Any, Literal
 
 import jax
@@ -116,7 +117,8 @@ def neb(
         SimulationError: for an argument out of range, ends that do not belong together or are not relaxed to the tolerance (it says by how much),
             direct forces, atoms on top of each other, or an energy that is not finite.
 
-    Reference: Henkelman and Jónsson, J. Chem. Phys. 113, 9978 (2000); Henkelman, Uberuaga and Jónsson, ibid. 9901; first guess: Smidstrup, Pedersen, Stokbro and
+    Reference: Henkelman and Jónsson, J. Chem. Phys. 113, 9978 (2000); Henkelman, Uberuaga and Jónsson, ibid. 9901; first guess: Smidstrup,
+        Pedersen, Stokbro and
     Jónsson, J. Chem. Phys. 140, 214106 (2014).
     """
     check_choices(potential, precision=(precision, PRECISIONS), interpolation=(interpolation, INTERPOLATIONS))
@@ -197,7 +199,11 @@ def _run(descent: Descent, progress: Callable[[NebProgress], None] | None) -> No
             assert isinstance(band, Band)
             energies, tolerance = np.asarray(search.evaluation.energy), float(band.tolerance)
             most = int(descent.terms.most) - 1
-            progress(NebProgress(int(search.looks[0]), most, float(energies.max() - energies[0]), float(search.excess[0]) * tolerance, bool(band.climb)))
+            progress(
+                NebProgress(
+                    int(search.looks[0]), most, float(energies.max() - energies[0]), float(search.excess[0]) * tolerance, bool(band.climb)
+                )
+            )
 
 
 def _path(descent: Descent, first: System, reference: float) -> Path:
@@ -209,7 +215,7 @@ def _path(descent: Descent, first: System, reference: float) -> Path:
         one = jax.tree.map(lambda x, k=k: x[k], evaluation)
         images.append(with_results(placed(first, positions, first.structure.cell), one, reference))
     energies = evaluation.energy.astype(np.float64) + reference
-    steps = [np.linalg.norm(b.positions - a.positions) for a, b in zip(images[:-1], images[1:], strict=True)]
+    steps = [np.linalg.norm(b.positions - a.positions) for a, b in pairwise(images)]
     return Path(
         images=images,
         energies=energies,

@@ -34,6 +34,8 @@ class Snapshot:
     stress: Float[np.ndarray, "3 3"]
 
 
+FINE = Status(0)
+"""Nothing has stopped a system."""
 ARRAYS = ("positions", "velocities", "forces", "atom_std", "cell", "stress")
 """What is more than a number in a frame."""
 
@@ -124,7 +126,7 @@ class Run:
     growths: int
     compiles: int
     host_fraction: float = 0.0
-    status: Status = Status(0)
+    status: Status = FINE
     trouble: Any = None
 
     def __len__(self) -> int:

@@ -81,7 +81,8 @@ def simulate(
         progress: called with a `Progress` after each frame.
         precision: 'mixed' (network in float32, motion in float64), 'float32' or 'float64'.
         biases: what pushes beside the potential: `HarmonicRestraint`, `SphericalWall`, `PlanarWall`, `UncertaintyBias`.
-        spread_every: evaluate all members at every so many steps, at the others the first one alone; the mean drives all the same, by impulses (a multiple time step).
+        spread_every: evaluate all members at every so many steps, at the others the first one alone; the mean drives all the same, by
+            impulses (a multiple time step).
             `every` must be a multiple of it; 2 to 4 with timesteps of 0.5 fs.
         remove_rotation: draw velocities without angular momentum, for a molecule or cluster.
         max_temperature_K: the run stops when the instantaneous temperature is above this [K].
@@ -121,7 +122,8 @@ def simulate_many(
 
         runs = simulate_many(potential, [atoms] * 4, [NVT(T) for T in (300, 400, 500, 600)], n_steps=2000)
 
-    Each system moves as it would alone with its own seed, to rounding. A system that breaks stands still and says so in `Run.status` and `Run.trouble`; the others
+    Each system moves as it would alone with its own seed, to rounding. A system that breaks stands still and says so in `Run.status` and
+    `Run.trouble`; the others
     go on. Systems are padded to the largest, so they are best of similar size.
 
     Args:

@@ -154,7 +154,7 @@ def advance(
     return jax.lax.scan(run_to, motion, ends)
 
 
-def observe(ensemble: Ensemble, particles: Particles, length: Array, motion: Motion) -> Sample:
+def observe(ensemble: Ensemble, particles: Particles, length: Either, motion: Motion) -> Sample:
     """Observables of the last good state."""
     state, evaluation = motion.state, motion.evaluation
     now = jax.vmap(type(ensemble).at)(ensemble, motion.step.astype(length.dtype) / length)

@@ -140,7 +140,7 @@ def particles_of(
     """What the systems consist of, padded to the largest of them; `rotates` unless angular momentum was taken out."""
     most = max(len(s.structure) for s in systems)
 
-    def padded(rows: list[np.ndarray], fill: Any, kind: Any) -> np.ndarray:
+    def padded(rows: Sequence[np.ndarray], fill: Any, kind: Any) -> np.ndarray:
         return np.stack([np.pad(np.asarray(r, kind), (0, most - len(r)), constant_values=fill) for r in rows])
 
     return Particles(

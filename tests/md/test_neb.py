@@ -147,6 +147,6 @@ def test_ends_must_be_minima_and_belong_together(ends):
         neb(morse(), start, end, 2)
     with pytest.raises(SimulationError, match="spring"):
         neb(morse(), start, end, spring=-1.0)
+    broken = replace(morse(), params={k: np.full_like(v, np.nan) for k, v in morse().params.items()})
     with pytest.raises(SimulationError, match="not finite"):
-        broken = morse()
-        neb(replace(broken, params={k: np.full_like(v, np.nan) for k, v in broken.params.items()}), start, end, precision="float64")
+        neb(broken, start, end, precision="float64")

@@ -99,8 +99,9 @@ def fit_observables(
             if not np.isfinite(steps[-1].loss):
                 raise SimulationError(f"fit_observables: the loss is {loss} at step {len(steps)}; expected a number: take smaller steps")
             report(steps[-1])
-            change, state = optimizer.update(slope, state, params)
-            params, fresh = jax.tree.map(lambda p, c: p + c, params, change), False
+            with jax.numpy_dtype_promotion("standard"):  # optax's own arithmetic mixes dtypes
+                change, state = optimizer.update(slope, state, params)
+            params, fresh = jax.tree.map(lambda p, c: p + c.astype(p.dtype), params, change), False
     return _with(potential, params), steps
 
 

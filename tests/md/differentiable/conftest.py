@@ -42,8 +42,8 @@ def lennard_jones(epsilon: float = 1.0, sigma: float = 1.0) -> Potential:
     return Potential(spec, {k: v.astype(np.float32) for k, v in params.items()}, (0.0,))
 
 
-def fluid(repeat: int = 3, reduced_density: float = 0.8) -> Atoms:
-    """4·repeat³ atoms of argon, as dense as the liquid, on the lattice from which they melt."""
+def fluid(repeat: int = 3, reduced_density: float = 0.4) -> Atoms:
+    """4·repeat³ atoms of argon, on the lattice from which they melt at once above the critical temperature."""
     return bulk("Ar", "fcc", a=(4 * ARGON["sigma"] ** 3 / reduced_density) ** (1 / 3), cubic=True) * repeat
 
 
