@@ -34,9 +34,9 @@ def potential(members: int = 1) -> Potential:
     return Potential(spec, spec.init_members(list(range(members))), (0.0,))
 
 
-def stepper(model: Potential, atoms: Any, every: int = 10, steps: int = 10**6) -> tuple[Callable[[int], float], Any]:
+def stepper(model: Potential, atoms: Any, spread_every: int = 1) -> tuple[Callable[[int], float], Any]:
     """A function that takes a number of steps and says how long that took [s], compiled and warm; and its session."""
-    session = open_session(model, [atoms], [ENSEMBLE], steps, None, every=every)
+    session = open_session(model, [atoms], [ENSEMBLE], 10**6, None, every=20, spread_every=spread_every)
     driver, at = session.driver, [0]
     with session.precision():
         driver.advance([0])
@@ -101,16 +101,18 @@ def host(_: Any) -> list[dict[str, Any]]:
 
 
 def members(_: Any) -> list[dict[str, Any]]:
-    """Four members with σ against one member."""
+    """Four members with σ, at every step and at every few, against one member."""
     rows = []
     for cells in (2, 3):
-        atoms = silicon(cells)
-        (one, _), (four, _) = stepper(potential(1), atoms), stepper(potential(4), atoms)
-        times = [(one(20) / 20, four(20) / 20) for _ in range(7)]
-        ratio = statistics.median(b / a for a, b in times)
-        ms = [1e3 * statistics.median(t[k] for t in times) for k in range(2)]
-        rows.append({"atoms": len(atoms), "one_ms": ms[0], "four_ms": ms[1], "ratio": ratio, "devices": jax.local_device_count()})
-        print(f"{len(atoms):6d} atoms  1 member {ms[0]:8.2f} ms  4 members {ms[1]:8.2f} ms  ratio {ratio:.2f}", flush=True)
+        atoms, strides = silicon(cells), (1, 2, 4)
+        one, _ = stepper(potential(1), atoms)
+        four = [stepper(potential(4), atoms, k)[0] for k in strides]
+        times = [[take(20) / 20 for take in (one, *four)] for _ in range(7)]
+        ms = [1e3 * statistics.median(t) for t in zip(*times, strict=True)]
+        ratios = {k: statistics.median(t[n + 1] / t[0] for t in times) for n, k in enumerate(strides)}
+        rows.append({"atoms": len(atoms), "ms": ms, "ratio by spread_every": ratios, "devices": jax.local_device_count()})
+        text = "  ".join(f"every {k}: {ratio:.2f}" for k, ratio in ratios.items())
+        print(f"{len(atoms):6d} atoms  1 member {ms[0]:8.2f} ms  4 members, σ {text} times as long", flush=True)
     return rows
 
 

@@ -92,9 +92,8 @@ def relaxed_structure(
 ) -> Callable[[Params], tuple[Float[Array, "N 3"], Float[Array, "3 3"]]]:
     """The minimum near a structure as a function of the parameters, with the derivative above.
 
-    Neighbours are those of the given structure; pairs that come within the cutoff on the way count from the next call with another
-    structure on. What the function
-    returns is not finite where there is no minimum near.
+    Neighbours are those of the given structure: relax again when parameters have changed so much that others come within the cutoff. What the
+    function returns is not finite where there is no minimum near.
 
     Args:
         see `relaxed_gradient`.

@@ -27,7 +27,9 @@ def radial_bins(first: float, last: float, number: int, cutoff: float) -> tuple[
         SimulationError: when the last bin reaches beyond the cutoff, within which a graph has its pairs.
     """
     if number < 2 or not 0 < first < last:
-        raise SimulationError(f"radial_bins: found {number} bins from {first:g} to {last:g} Å, expected at least two, ascending and above 0")
+        raise SimulationError(
+            f"radial_bins: found {number} bins from {first:g} to {last:g} Å, expected at least two, ascending and above 0"
+        )
     centres = np.linspace(first, last, number)
     width = 0.7 * float(centres[1] - centres[0])
     if last + TAIL * width > cutoff:

@@ -68,7 +68,9 @@ def collect(
     runs = [runs] if isinstance(runs, Run) else list(runs)
     frames = [(run, k) for run in runs for k in range(skip, len(run.positions))]
     if not frames:
-        raise SimulationError(f"collect: found no frames after leaving out {skip} of each run, expected at least one; simulate longer or skip fewer")
+        raise SimulationError(
+            f"collect: found no frames after leaving out {skip} of each run, expected at least one; simulate longer or skip fewer"
+        )
     base = Structure.from_atoms(runs[0].final)
     hosts = [potential.prepare(replace(base, positions=run.positions[k], cell=run.cell[k])) for run, k in frames]
     capacity = Capacity(1, len(base), round_up(max(h.neighbors.max_count for h in hosts), ratio=1.1))

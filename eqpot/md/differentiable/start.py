@@ -66,7 +66,9 @@ class Start:
         if changes:
             known = ("params", "masses", *STATE, *_numbers(self.ensemble))
             raise SimulationError(f"Start.having: found '{next(iter(changes))}', expected one of {', '.join(known)}")
-        return replace(self, field=field, particles=particles, state=replace(self.state, **state), ensemble=_changed(self.ensemble, numbers))
+        return replace(
+            self, field=field, particles=particles, state=replace(self.state, **state), ensemble=_changed(self.ensemble, numbers)
+        )
 
 
 def begin(
@@ -108,10 +110,10 @@ def begin(
     species = species_index(system.structure, potential.elements)
     velocities = initial_velocities(system, ensemble, temperature_K, seed)
     width = require("skin", skin, 0.0, 10.0)
-    numbers = (np.asarray(x, dtype) for x in (potential.cutoff, potential.cutoff + width))
+    cutoff, radius = (np.asarray(x, dtype) for x in (potential.cutoff, potential.cutoff + width))
     with jax.enable_x64(dtype == "float64"):
         return Start(
-            field=Field(jax.tree.map(lambda x: np.asarray(x, network), potential.params), *numbers),
+            field=Field(jax.tree.map(lambda x: np.asarray(x, network), potential.params), cutoff, radius),
             ensemble=jax.tree.map(lambda x: np.asarray(x, dtype), ensemble),
             particles=jax.tree.map(lambda x: np.asarray(x[0]), particles_of([system], [ensemble], [species], dtype)),
             state=_state(system, velocities, ensemble, dtype),
@@ -123,9 +125,12 @@ def begin(
 
 def _state(system: System, velocities: np.ndarray, ensemble: Ensemble, dtype: str) -> State:
     structure = system.structure
-    arrays = (structure.positions, velocities * system.masses[:, None], complete_cell(structure.cell, structure.pbc))
+    positions, momenta, cell = (
+        np.asarray(x, dtype)
+        for x in (structure.positions, velocities * system.masses[:, None], complete_cell(structure.cell, structure.pbc))
+    )
     chain = jax.tree.map(lambda x: np.asarray(x, dtype), empty_chain(ensemble, dtype))
-    return State(*(np.asarray(x, dtype) for x in arrays), chain, np.zeros((3, 3), dtype), np.zeros((), dtype))
+    return State(positions, momenta, cell, chain, np.zeros((3, 3), dtype), np.zeros((), dtype))
 
 
 def _sizes(system: System, cutoff: float, skin: float, room: float) -> Sizes:

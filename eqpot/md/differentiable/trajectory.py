@@ -15,6 +15,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.core import Tracer
 from jaxtyping import Array, Bool, Float, Int
 
 from eqpot.core.errors import SimulationError
@@ -76,8 +77,10 @@ class Path:
         Raises:
             SimulationError: naming what went wrong and what to do.
         """
-        if isinstance(self.faults, jax.core.Tracer):
-            raise SimulationError("Path.check: found a traced path, expected a computed one; return the path from the compiled function, check it outside")
+        if isinstance(self.faults, Tracer):
+            raise SimulationError(
+                "Path.check: found a traced path, expected a computed one; return the path from the compiled function, check it outside"
+            )
         found = Fault(int(self.faults))
         if found:
             raise SimulationError("trajectory: " + "; ".join(cure for fault, cure in CURES.items() if fault in found))
@@ -138,8 +141,8 @@ def trajectory(
         state, step, faults = carry
         state = bounded(jax.lax.stop_gradient(state) if truncate else state, clip)
         moment, found = _arrive(start, _search(start, state), state)
-        carry, frames = _frames(start, schedule, kept, clip, Carry(moment, step, faults | found))
-        return (carry.moment.state, carry.step, carry.faults), frames
+        end, frames = _frames(start, schedule, kept, clip, Carry(moment, step, faults | found))
+        return (end.moment.state, end.step, end.faults), frames
 
     zero = jnp.zeros((), jnp.int32)
     body = jax.checkpoint(window) if truncate else window

@@ -84,7 +84,7 @@ def trained(data: Reference) -> Potential:
         forces, energy, stress = mean_squares(spec, params, data)
         return forces + 10 * energy + 100 * stress
 
-    return made(spec, minimised(loss, spec.init_members([0]), 0.02, 600))
+    return made(spec, minimised(loss, spec.init_members([0]), 0.02, 1500))
 
 
 def made(spec: ModelSpec, params: Any) -> Potential:

@@ -89,4 +89,3 @@ def test_frames_of_a_simulation_have_the_energies_and_pressures_of_the_potential
 def test_arguments_that_make_no_sense():
     with pytest.raises(SimulationError, match="found 0 targets"):
         fit_observables(harmonic(1.0), [], lambda p: None, optax.sgd(1.0), 1)
-

@@ -124,7 +124,9 @@ def test_truncated_gradient_is_the_sum_over_windows_that_know_nothing_of_each_ot
         state, total = part.final, jax.tree.map(jnp.add, total, more)
     assert np.allclose(path.final.positions, state.positions, rtol=0, atol=1e-12)
     assert all(np.allclose(slope[k], total[k], rtol=1e-9) for k in slope)
-    whole = value_and_gradient(lambda p: (lambda path: (jnp.sum(path.frames.state.positions**2), path))(trajectory(start.having(params=p), 15, every=5)))
+    whole = value_and_gradient(
+        lambda p: (lambda path: (jnp.sum(path.frames.state.positions**2), path))(trajectory(start.having(params=p), 15, every=5))
+    )
     assert float(whole(start.field.params)[0]) == pytest.approx(float(value), rel=1e-12)
     assert not np.allclose(whole(start.field.params)[1]["distance"], slope["distance"], rtol=1e-3)
 
@@ -162,7 +164,11 @@ def test_a_path_that_means_nothing_says_so(fault, options, changes, cure):
     start = made(ENSEMBLES["NVE"], **options)
     if "sizes" in changes:
         grid, slots = start.sizes.grid, start.sizes.slots
-        sizes = replace(start.sizes, slots=slots // 2) if changes["sizes"] == "slots" else replace(start.sizes, grid=replace(grid, slots=grid.slots // 2))
+        sizes = (
+            replace(start.sizes, slots=slots // 2)
+            if changes["sizes"] == "slots"
+            else replace(start.sizes, grid=replace(grid, slots=grid.slots // 2))
+        )
         start = replace(start, sizes=sizes)
     if "momenta" in changes:
         start = start.having(momenta=start.state.momenta * changes["momenta"])
