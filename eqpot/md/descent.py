@@ -24,7 +24,7 @@ from eqpot.graph.cell_list import Candidates
 from eqpot.graph.graph import Either
 from eqpot.graph.grid import choose_grid, require_apart
 from eqpot.graph.neighbors import MIN_DISTANCE
-from eqpot.md.driver import _enough
+from eqpot.md.driver import enough
 from eqpot.md.ensembles import NVE
 from eqpot.md.fire import Method
 from eqpot.md.forces import Evaluation, Field, Sizes, blank, evaluate, no_candidates, refresh
@@ -241,18 +241,18 @@ class Descent:
                 most = max(most, require_apart(system.structure, self.potential.cutoff))
             except StructureError as error:
                 raise SimulationError(str(error) if len(self.systems) == 1 else f"structure {number}: {error}") from None
-        return Sizes(choose_grid([s.structure for s in self.systems], self.potential.cutoff + SKIN), _enough(most, 1))
+        return Sizes(choose_grid([s.structure for s in self.systems], self.potential.cutoff + SKIN), enough(most, 1))
 
     def _grow(self) -> None:
         """More room, after a step that could not be taken for lack of it."""
         needs, sizes, search = np.asarray(self.search.candidates.needs).max(0), self.sizes, self.search
-        grid = replace(sizes.grid, per_bin=_enough(int(needs[0]), sizes.grid.per_bin), slots=_enough(int(needs[1]), sizes.grid.slots))
+        grid = replace(sizes.grid, per_bin=enough(int(needs[0]), sizes.grid.per_bin), slots=enough(int(needs[1]), sizes.grid.slots))
         if needs[2]:
             try:
                 grid = choose_grid(self._structures(), self.potential.cutoff + SKIN, grid)
             except StructureError as error:
                 raise SimulationError(f"the cell cannot be relaxed: {error}") from None
-        self.sizes = Sizes(grid, _enough(int(search.slots), sizes.slots))
+        self.sizes = Sizes(grid, enough(int(search.slots), sizes.slots))
         empty = jax.device_put(no_candidates(search.positions, self.sizes), search.positions.sharding)
         self.search = replace(search, candidates=empty, slots=jnp.zeros_like(search.slots))
 

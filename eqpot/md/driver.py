@@ -181,10 +181,10 @@ class Driver:
     def _grow(self) -> None:
         """More room, after a step that could not be taken for lack of it; the new step is compiled here, apart from the dynamics."""
         needs, sizes = np.asarray(self.motion.candidates.needs).max(0).tolist(), self.sizes
-        grid = replace(sizes.grid, per_bin=_enough(needs[0], sizes.grid.per_bin), slots=_enough(needs[1], sizes.grid.slots))
+        grid = replace(sizes.grid, per_bin=enough(needs[0], sizes.grid.per_bin), slots=enough(needs[1], sizes.grid.slots))
         if needs[2]:
             grid = choose_grid([self._structure(g) for g in range(len(self.systems))], self.radius, grid)
-        self.sizes = replace(sizes, grid=grid, slots=_enough(int(self.motion.slots), sizes.slots))
+        self.sizes = replace(sizes, grid=grid, slots=enough(int(self.motion.slots), sizes.slots))
         self.motion = replace(self.motion, candidates=self._no_candidates(), slots=jnp.zeros_like(self.motion.slots))
         self.growths += 1
         began = perf_counter()
@@ -269,7 +269,7 @@ def name(path: Any) -> str:
     return ".".join(str(getattr(key, "name", getattr(key, "key", key))) for key in path)
 
 
-def _enough(needed: int, had: int) -> int:
+def enough(needed: int, had: int) -> int:
     """Room for what is needed and a little more; no less than there was."""
     return had if needed <= had else round_up(int(np.ceil(needed * GROWTH)), ratio=1.1)
 

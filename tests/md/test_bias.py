@@ -110,6 +110,7 @@ def test_uncertainty_bias_is_its_formula():
     assert np.abs(push).max() > 0.1
 
 
+@pytest.mark.slow
 def test_uncertainty_bias_draws_to_doubt():
     """With the bias the same cluster at the same temperature is, on average, where members agree less."""
     ensemble = Langevin(300.0, timestep_fs=2.0)
@@ -154,6 +155,7 @@ def test_a_wall_is_where_it_was_put():
     assert run.bias_energy[0] == pytest.approx(6 * 0.5 * 0.25**2 + 0.95**2, rel=1e-6)
 
 
+@pytest.mark.slow
 def test_thermal_width_of_a_restrained_atom():
     """⟨x²⟩ = k_BT/k along each axis, which BAOAB samples without error of the timestep."""
     stiffness, kelvin = 2.0, 300.0

@@ -87,6 +87,7 @@ def mixture():
     return simulate_many(morse(), [gas_of([30.0, 100.0])] * 4, ensemble, 10_000, every=20, seed=5)
 
 
+@pytest.mark.slow
 def test_kinetic_energy_in_a_melt(mixture):
     """Mean and variance of 3N − 3 degrees of freedom, within 4 standard errors over the runs."""
     dof = 3 * 32 - 3
@@ -97,6 +98,7 @@ def test_kinetic_energy_in_a_melt(mixture):
     assert np.mean([run.temperature_K[50:].mean() for run in mixture]) == pytest.approx(HOT, rel=0.02)
 
 
+@pytest.mark.slow
 def test_light_and_heavy_atoms_are_as_hot(mixture):
     """Each atom of mass m has 3/2·(1 − m/M)·k_BT where the total momentum is zero."""
     masses = np.resize([30.0, 100.0], 32)
@@ -121,7 +123,7 @@ def test_heat_is_accounted_for(ensemble):
         assert run.total_energy[-1] > run.total_energy[0] + 0.1
 
 
-@pytest.mark.parametrize("kind", [CSVR, Langevin])
+@pytest.mark.parametrize("kind", [CSVR, pytest.param(Langevin, marks=pytest.mark.slow)])
 def test_temperature_follows_a_ramp(kind):
     """From first to last, each system along its own, and the heat is still accounted for."""
     common = {"timestep_fs": 2.0} | ({"damping_fs": 20.0} if kind is CSVR else {"friction_per_fs": 0.05})

@@ -80,10 +80,12 @@ def collect(
     with jax.enable_x64(dtype == "float64"):
         graph = jax.tree.map(lambda *leaves: jnp.asarray(np.stack(leaves)), *graphs)
         positions, cell = (jnp.asarray(np.stack([getattr(run, n)[k] for run, k in frames]), dtype) for n in ("positions", "cell"))
-        energy = _energies(potential.spec, jax.tree.map(jnp.asarray, potential.params), graph)
-        return Samples(graph, positions, cell, energy, jnp.asarray(KB * temperature_K, dtype), jnp.asarray(dof, dtype))
+        zeros, numbers = jnp.zeros(len(positions), dtype), (jnp.asarray(x, dtype) for x in (KB * temperature_K, dof))
+        samples = Samples(graph, positions, cell, zeros, *numbers)
+        return replace(samples, energy=energies(potential.spec, jax.tree.map(jnp.asarray, potential.params), samples))
 
 
+@partial(jax.jit, static_argnames="spec")
 def energies(spec: ModelSpec, params: Params, samples: Samples) -> Float[Array, " F"]:
     """Potential energy of each frame, mean over members, without reference energies [eV]; differentiable, frame after frame, in the memory of one."""
 
@@ -97,6 +99,7 @@ def energies(spec: ModelSpec, params: Params, samples: Samples) -> Float[Array, 
     return jax.lax.map(jax.checkpoint(one), samples.graph)
 
 
+@partial(jax.jit, static_argnames="spec")
 def pressures(spec: ModelSpec, params: Params, samples: Samples) -> Float[Array, " F"]:
     """N_f·k_BT/3V − tr(σ)/3 of each frame, σ the mean over members [GPa]; the kinetic part is its mean, not that of the frame."""
 
@@ -108,9 +111,3 @@ def pressures(spec: ModelSpec, params: Params, samples: Samples) -> Float[Array,
     volume = jnp.abs(jnp.linalg.det(samples.cell))
     inside = samples.dof * samples.kT / (3 * volume) - jax.lax.map(jax.checkpoint(one), samples.graph)
     return inside * EV_PER_A3_TO_GPA
-
-
-@partial(jax.jit, static_argnames="spec")
-def _energies(spec: ModelSpec, params: Params, graph: Graph) -> Float[Array, " F"]:
-    empty = jnp.zeros((), graph.positions.dtype)
-    return energies(spec, params, Samples(graph, graph.positions, graph.cell[:, 0], graph.cell[:, 0, 0, 0], empty, empty))

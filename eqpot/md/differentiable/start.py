@@ -3,7 +3,7 @@
 import copy
 from dataclasses import replace
 from math import ceil
-from typing import Any, Literal
+from typing import Any
 
 import jax
 import numpy as np
@@ -78,7 +78,7 @@ def begin(
     *,
     seed: int = 0,
     temperature_K: Number | None = None,
-    precision: Literal["mixed", "float32", "float64"] = "float64",
+    precision: str = "float64",
     skin: Number = 1.0,
     room: Number = 1.3,
 ) -> Start:

@@ -148,7 +148,7 @@ def trajectory(
     body = jax.checkpoint(window) if truncate else window
     (final, _, faults), frames = jax.lax.scan(body, (start.state, zero, zero), None, length=schedule.windows)
     frames = jax.tree.map(lambda x: x.reshape(x.shape[0] * x.shape[1], *x.shape[2:]), frames)
-    return Path(_spoilt(frames, faults), _spoilt(final, faults), faults)
+    return Path(_spoilt(frames, faults, start), _spoilt(final, faults, start), faults)
 
 
 def value_and_gradient(loss: Callable[[Any], tuple[Array, Path]]) -> Callable[[Any], tuple[Array, Any, Path]]:
@@ -221,10 +221,12 @@ def _has_room(start: Start, candidates: Candidates) -> Bool[Array, ""]:
     return (needs[0] <= grid.per_bin) & (needs[1] <= grid.slots) & (needs[2] == 0)
 
 
-def _spoilt(tree: Any, faults: Int[Array, ""]) -> Any:
-    """The tree, or NaN where there are faults; by a product, so that gradients are NaN as well."""
+def _spoilt(tree: Any, faults: Int[Array, ""], start: Start) -> Any:
+    """The tree, or NaN where there are faults; by a term that depends on all of the start, so that every gradient is NaN as well.
 
-    def one(x: Any) -> Any:
-        return x * jnp.where(faults == 0, 1, jnp.nan).astype(x.dtype) if jnp.issubdtype(x.dtype, jnp.floating) else x
-
-    return jax.tree.map(one, tree)
+    A product alone would not do: atoms whose positions are no numbers have no neighbours, and what has no neighbours has slope zero.
+    """
+    numbers = [x for x in jax.tree.leaves(start) if jnp.issubdtype(x.dtype, jnp.floating)]
+    total = sum((jnp.sum(x).astype(start.state.positions.dtype) for x in numbers), jnp.zeros((), start.state.positions.dtype))
+    shade = jnp.where(faults == 0, 0, jnp.nan).astype(total.dtype) * total
+    return jax.tree.map(lambda x: x + shade.astype(x.dtype) if jnp.issubdtype(x.dtype, jnp.floating) else x, tree)
