@@ -191,7 +191,7 @@ def test_arguments_that_make_no_sense():
             trajectory(start, 10, **options)
     with pytest.raises(SimulationError, match="found 'temperature', expected one of params, masses"):
         start.having(temperature=3.0)
-    with pytest.raises(SimulationError, match="room: found 0.5"):
+    with pytest.raises(SimulationError, match=r"room: found 0.5"):
         made(room=0.5)
     with pytest.raises(SimulationError, match="traced path"):
         jax.jit(lambda start: trajectory(start, 2).check().final.positions)(start)
