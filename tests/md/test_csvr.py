@@ -137,6 +137,7 @@ def test_temperature_follows_a_ramp(kind):
         assert run.final.get_temperature() != pytest.approx(run.temperature_K[0], rel=0.01) or ramp.first == ramp.last
 
 
+@pytest.mark.slow
 def test_one_temperature_is_no_ramp():
     """A ramp between equal temperatures is, to rounding, the ensemble without; a chain whose temperature changes keeps no account."""
     plain, ramped = (simulate(morse(), cluster(), NVT(t), 50, precision="float64") for t in (300.0, Ramp(300.0, 300.0)))

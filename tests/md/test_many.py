@@ -22,7 +22,7 @@ def same(one, other, tolerance):
 @pytest.mark.parametrize(
     "kinds",
     [
-        [NVT(t, timestep_fs=2.0) for t in (300.0, 100.0, 500.0, 200.0)],
+        pytest.param([NVT(t, timestep_fs=2.0) for t in (300.0, 100.0, 500.0, 200.0)], marks=pytest.mark.slow),
         [CSVR(t, timestep_fs=2.0, damping_fs=20.0) for t in (300.0, 100.0, 500.0, 200.0)],
         [Langevin(Ramp(t, 2 * t), timestep_fs=2.0) for t in (300.0, 100.0, 500.0, 200.0)],
     ],

@@ -186,7 +186,7 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(potential, tmp_path
     def fail(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(f"eqpot.potential.archive.os.{fault}", fail)
+    monkeypatch.setattr(f"eqpot.core.files.os.{fault}", fail)
     with pytest.raises(ArchiveError, match=r"p.safetensors: cannot be written \(No space left on device\)"):
         potential.member(0).save(path)
     assert path.read_bytes() == before

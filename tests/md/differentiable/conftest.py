@@ -50,7 +50,7 @@ def fluid(repeat: int = 3, reduced_density: float = 0.4) -> Atoms:
 def run_fluid(potential: Potential, atoms: Atoms, kelvin: float, n_steps: int, every: int = 25):
     """Simulate argon at a constant temperature."""
     ensemble = CSVR(kelvin, timestep_fs=20.0, damping_fs=400.0)
-    return simulate(potential, atoms, ensemble, n_steps, every=every, precision="float32", temperature_K=kelvin)
+    return simulate(potential, atoms, ensemble, n_steps, every=every, precision="float32", temperature_K=kelvin, skin=2.5)
 
 
 def sampler(atoms: Atoms, kelvin: float, n_steps: int, skip: int = 20):

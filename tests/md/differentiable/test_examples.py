@@ -36,9 +36,10 @@ def distribution(params, samples):
 
 
 def relative_adam(rate, n_steps):
-    """Adam in units of each parameter, as ε is 0.01 eV and σ 3.4 Å."""
-    relative = optax.stateless(lambda change, params: jax.tree.map(lambda c, p: -c * p, change, params))
-    return optax.chain(optax.scale_by_adam(0.7, 0.9), optax.scale_by_schedule(optax.cosine_decay_schedule(rate, n_steps, 0.1)), relative)
+    """Adam in units of each parameter (ε is 0.02 eV, σ 3.4 Å), with three times the rate for ε, of which g(r) says so much less."""
+    far = {"epsilon": 3 * rate, "sigma": rate}
+    relative = optax.stateless(lambda change, params: {name: -far[name] * change[name] * params[name] for name in far})
+    return optax.chain(optax.scale_by_adam(0.7, 0.9), optax.scale_by_schedule(optax.cosine_decay_schedule(1.0, n_steps, 0.1)), relative)
 
 
 def ratios(potential):
@@ -67,7 +68,7 @@ def test_pair_potential_from_its_radial_distribution():
         return distribution(params, samples) * scale.astype(np.float32)
 
     target = Target("g(r)", scaled, known * scale)
-    coarse, first = fit_observables(lennard_jones(0.85, 1.1), [target], sampler(start, KELVIN, 5000), relative_adam(0.03, 30), 30)
+    coarse, first = fit_observables(lennard_jones(0.85, 1.1), [target], sampler(start, KELVIN, 6000), relative_adam(0.02, 25), 25)
     fitted, steps = fit_observables(coarse, [target], sampler(start, KELVIN, 40_000), relative_adam(0.02, 30), 30)
     print(ratios(coarse), ratios(fitted), first[0].loss, steps[-1].loss, sum(s.resampled for s in first + steps))
     assert steps[-1].loss < 0.01 * first[0].loss
