@@ -42,7 +42,7 @@ def main() -> None:
             print(curve[-1], flush=True)
 
     potential = fit(config, folder=options.folder or f"runs/{config.name}", on_epoch=on_epoch)
-    held_out = load_data(config)[2]
+    held_out = load_data(config).test
     sets = {"test": held_out} if held_out is not None else {}
     sets |= {name: read(path) for name, path in (item.split("=", 1) for item in options.test)}
     tests = {}

@@ -60,3 +60,15 @@ def write(name: str, rows: Any, folder: Path = RESULTS) -> Path:
     path.write_text(json.dumps({"environment": environment(), "results": rows}, indent=1) + "\n")
     print(f"\nwritten to {path}")
     return path
+
+
+def table(title: str, rows: list[dict[str, Any]]) -> None:
+    """Print rows with the same keys, or more."""
+    names = list(dict.fromkeys(key for row in rows for key in row))
+    cells = [names, *[[f"{v:.4g}" if isinstance(v := row.get(n, ""), float) else str(v) for n in names] for row in rows]]
+    widths = [max(len(row[k]) for row in cells) for k in range(len(names))]
+    print(f"\n{title}")
+    for row in cells:
+        print(
+            "  ".join(f"{cell:<{w}}" if k == 0 else f"{cell:>{w}}" for k, (cell, w) in enumerate(zip(row, widths, strict=True))), flush=True
+        )

@@ -95,7 +95,9 @@ def host(_: Any) -> list[dict[str, Any]]:
         with tempfile.TemporaryDirectory() as folder:
             path = None if suffix is None else Path(folder) / f"run{suffix}"
             run = simulate(potential(4), silicon(1), ENSEMBLE, 10_000, trajectory=path)
-        rows.append({"atoms": 8, "members": 4, "file": suffix, "steps": run.n_steps, "seconds": run.seconds, "host_fraction": run.host_fraction})
+        rows.append(
+            {"atoms": 8, "members": 4, "file": suffix, "steps": run.n_steps, "seconds": run.seconds, "host_fraction": run.host_fraction}
+        )
         print(f"8 atoms, 10 000 steps, file {suffix}: {run.seconds:.1f} s, host {100 * run.host_fraction:.2f} %", flush=True)
     return rows
 
@@ -153,7 +155,9 @@ def scaling(options: argparse.Namespace) -> dict[str, Any]:
         ms = 1e3 * statistics.median(take(n) / n for _ in range(3))
         state = sum(x.nbytes for x in jax.tree.leaves(session.driver.motion)) / len(atoms)
         rows.append({"atoms": len(atoms), "ms": ms, "us_per_atom": 1e3 * ms / len(atoms), "state_bytes_per_atom": state})
-        print(f"{len(atoms):8d} atoms  {ms:10.1f} ms  {1e3 * ms / len(atoms):7.1f} µs per atom  state {state:.0f} bytes per atom", flush=True)
+        print(
+            f"{len(atoms):8d} atoms  {ms:10.1f} ms  {1e3 * ms / len(atoms):7.1f} µs per atom  state {state:.0f} bytes per atom", flush=True
+        )
     slope = float(np.polyfit(np.log([r["atoms"] for r in rows]), np.log([r["ms"] for r in rows]), 1)[0])
     print(f"time grows with size to the power {slope:.3f}")
     return {"rows": rows, "exponent": slope}

@@ -68,7 +68,9 @@ def main() -> None:
             mine, other = (1e3 * statistics.median(t[k] for t in times) for k in range(2))
             ratio = statistics.median(b / a for a, b in times)
             rows.append({"kind": kind, "atoms": len(atoms), "eqpot_ms": mine, "peer": packages[1], "peer_ms": other, "speedup": ratio})
-            print(f"{kind:7s} {len(atoms)} atoms  eqpot {mine:8.2f} ms  {packages[1]} {other:8.2f} ms  {ratio:.2f} times as fast", flush=True)
+            print(
+                f"{kind:7s} {len(atoms)} atoms  eqpot {mine:8.2f} ms  {packages[1]} {other:8.2f} ms  {ratio:.2f} times as fast", flush=True
+            )
     write("dynamics_peers", rows)
 
 

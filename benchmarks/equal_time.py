@@ -151,7 +151,7 @@ def main() -> None:
         return
     with TemporaryDirectory() as made:
         folder = Path(made)
-        train, valid, test = load_data(eqpot_settings(options.frames, 1))
+        train, valid, test, _ = load_data(eqpot_settings(options.frames, 1))
         assert test is not None
         for name, frames in (("train", train), ("valid", valid), ("test", test)):
             write_for_mace(folder / f"{name}.xyz", frames)

@@ -26,6 +26,9 @@ _HOME = {
     "FitConfig": "eqpot.training",
     "fit": "eqpot.training",
     "evaluate": "eqpot.training",
+    "calibrate": "eqpot.uncertainty",
+    "fit_domain": "eqpot.uncertainty",
+    "fit_last_layer": "eqpot.uncertainty",
     "CSVR": "eqpot.md",
     "NPT": "eqpot.md",
     "NVE": "eqpot.md",
@@ -50,8 +53,11 @@ __all__ = [
     "Langevin",
     "Potential",
     "Structure",
+    "calibrate",
     "evaluate",
     "fit",
+    "fit_domain",
+    "fit_last_layer",
     "neb",
     "read",
     "relax",
@@ -69,6 +75,7 @@ if TYPE_CHECKING:
     from eqpot.md import CSVR, NPT, NVE, NVT, Langevin, neb, relax, simulate, simulate_many
     from eqpot.potential import Potential
     from eqpot.training import FitConfig, evaluate, fit
+    from eqpot.uncertainty import calibrate, fit_domain, fit_last_layer
 
 
 def __getattr__(name: str) -> Any:

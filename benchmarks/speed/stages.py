@@ -39,7 +39,7 @@ Stage = tuple[Callable[..., Any], Any, Any]
 
 def stages(spec: ModelSpec, graph: Graph) -> dict[str, Stage]:
     """The functions of a model's stages, with their inputs in this graph."""
-    model = build_model(spec.config, len(spec.elements), spec.normalization, 0, spec.backend)
+    model = build_model(spec.config, spec.elements, spec.normalization, 0, spec.backend)
     definition, parameters = nnx.split(model)
     geometry = jax.jit(lambda p, g: nnx.merge(definition, p).describe(g))(parameters, graph)
     states = jax.jit(partial(_inside, definition))(parameters, graph, geometry)

@@ -8,6 +8,7 @@ import typer
 from pydantic import BaseModel
 
 from eqpot.cli.console import print_json
+from eqpot.core.config import sections_in
 
 
 def config(as_json: Annotated[bool, typer.Option("--json", help="Print the defaults as JSON.")] = False) -> None:
@@ -26,21 +27,28 @@ def reference(root: type[BaseModel]) -> str:
     for path, section in _sections(root):
         purpose = " ".join((inspect.getdoc(section) or "").split())
         lines += [f"## {path or 'top level'}", "", purpose, "", "| key | default | meaning |", "| --- | --- | --- |"]
-        lines += [_row(name, field) for name, field in section.model_fields.items() if not _is_section(field.annotation)]
+        lines += [_row(name, field) for name, field in section.model_fields.items() if not _is_section(field)]
         lines.append("")
     return "\n".join(lines)
 
 
 def _sections(model: type[BaseModel], path: str = "") -> Iterator[tuple[str, type[BaseModel]]]:
+    """Heading and class of each section, those of other kinds after the default one; a kind that may stand in two places is listed where it comes first."""
     yield path, model
+    listed: list[type[BaseModel]] = []
     for name, field in model.model_fields.items():
-        annotation: Any = field.annotation
-        if _is_section(annotation):
-            yield from _sections(annotation, f"{path}.{name}".lstrip("."))
+        options = [] if type(None) in getattr(field.annotation, "__args__", ()) else sections_in(field.annotation)
+        for section in options:
+            inner = f"{path}.{name}".lstrip(".")
+            kind = f" (kind: {section.model_fields['kind'].default})" if section is not options[0] else ""
+            for heading, found in _sections(section, inner):
+                if found not in listed:
+                    listed.append(found)
+                    yield (heading + kind if found is section else heading), found
 
 
-def _is_section(annotation: Any) -> bool:
-    return isinstance(annotation, type) and issubclass(annotation, BaseModel)
+def _is_section(field: Any) -> bool:
+    return isinstance(field.get_default(call_default_factory=True), BaseModel)
 
 
 def _row(name: str, field: Any) -> str:
@@ -50,7 +58,7 @@ def _row(name: str, field: Any) -> str:
     notes = "; ".join(filter(None, [field.description, " or ".join(options) if len(options) > 1 else "", ", ".join(limits)]))
     default = field.get_default(call_default_factory=True)
     default = list(default) if isinstance(default, tuple) else default
-    return f"| `{name}` | {'–' if default is None else f'`{default}`'} | {notes or ' '.join(name.split('_'))} |"
+    return f"| `{name}` | {'–' if default is None or field.is_required() else f'`{default}`'} | {notes or ' '.join(name.split('_'))} |"
 
 
 SIGNS = {"gt": ">", "ge": "≥", "lt": "<", "le": "≤"}

@@ -1,7 +1,8 @@
-"""`eqpot evaluate`: errors of a potential on labelled structures."""
+"""`eqpot evaluate`: errors of a potential on labelled structures, and how far its σ can be trusted."""
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -12,6 +13,7 @@ def evaluate(
     potential: Annotated[Path, typer.Argument(help="Potential file (.safetensors).", show_default=False)],
     data: Annotated[list[str], typer.Argument(help="Labelled structures: extended XYZ (.gz, .xz) or ASE database.", show_default=False)],
     index: Annotated[str | None, typer.Option(help="Which frames, as a Python slice such as ':100' or '::10'.", show_default=False)] = None,
+    uncertainty: Annotated[bool, typer.Option("--uncertainty", help="All scores of σ, with ranges, and by element.")] = False,
     report: Annotated[Path | None, typer.Option(help="Write an HTML report here.", show_default=False)] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing report.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the errors as JSON.")] = False,
@@ -19,38 +21,46 @@ def evaluate(
     """Compare a potential with labelled structures: errors by group and element, and whether its uncertainty ranks them."""
     from eqpot.cli.reporting import write_run_report
     from eqpot.cli.selection import as_slice
+    from eqpot.cli.uncertainty_tables import scores_of, uncertainty_tables
     from eqpot.data import read
     from eqpot.potential import Potential
     from eqpot.training import evaluate as compare
-    from eqpot.uncertainty import summarise
 
     target = new_file(report, overwrite) if report else None
     model = Potential.load(potential)
     evaluation = compare(model, read(data, index=as_slice(index)))
-    groups = evaluation.by_group()
-    errors, sigmas = evaluation.force_uncertainty()
-    scores = summarise(errors, sigmas) if (sigmas > 0).any() else None
+    scores = scores_of(evaluation, str(potential), uncertainty)
     if target:
         write_run_report(target, f"{potential.name} on {', '.join(data)}", model, None, {"data": evaluation})
     if as_json:
-        print_json(
-            {
-                **evaluation.summary(),
-                "groups": {name: group.summary() for name, group in groups.items()},
-                "forces_by_element": {name: vars(e) for name, e in evaluation.forces_by_element().items()},
-                "uncertainty": scores,
-            }
-        )
+        print_json(_document(evaluation, scores))
         return
+    groups, by_element = evaluation.by_group(), evaluation.forces_by_element()
     console.print(error_table("Errors", {"all": evaluation, **(groups if len(groups) > 1 else {})}))
-    by_element = evaluation.forces_by_element()
     if by_element:
         console.print(facts("\nForce MAE by element", [(e, f"{1e3 * v.mae:.3g} meV/Å") for e, v in by_element.items()]))
-    if scores:
-        rows = [
-            ("rank correlation of σ and error (Spearman)", f"{scores['spearman']:.2f}"),
-            ("actual error / σ", f"{scores['factor']:.2f}"),
-        ]
-        console.print(facts("\nForce uncertainty", rows))
+    for part in uncertainty_tables(scores) if uncertainty else _in_short(scores.get("forces")):
+        console.print(part)
     if target:
         console.print(f"\nreport  {target}")
+
+
+def _document(evaluation: Any, scores: Mapping[str, Any]) -> dict[str, Any]:
+    """Everything as JSON; `uncertainty` maps each quantity to its scores, and is null without a σ."""
+    return {
+        **evaluation.summary(),
+        "groups": {name: group.summary() for name, group in evaluation.by_group().items()},
+        "forces_by_element": {name: vars(e) for name, e in evaluation.forces_by_element().items()},
+        "uncertainty": scores or None,
+    }
+
+
+def _in_short(forces: Mapping[str, Any] | None) -> list[Any]:
+    """The two scores to look at first, if there are forces with a σ."""
+    if not forces:
+        return []
+    rows = [
+        ("rank correlation of σ and error (Spearman)", f"{forces['spearman']:.2f}"),
+        ("actual error / σ", f"{forces['factor']:.2f}"),
+    ]
+    return [facts("\nForce uncertainty", rows)]

@@ -69,7 +69,7 @@ def evaluate_held_out(potential: Any, settings: Any) -> dict[str, Any]:
     from eqpot.training import evaluate
     from eqpot.training.setup import load_data
 
-    _, valid, test = load_data(settings)
+    _, valid, test, _ = load_data(settings)
     evaluations = {"validation": evaluate(potential, valid)}
     if test is not None:
         evaluations["test"] = evaluate(potential, test)

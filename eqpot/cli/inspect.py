@@ -59,7 +59,7 @@ def _inspect_potential(path: Path, as_json: bool) -> None:
     rows = [
         ("elements", ", ".join(potential.elements)),
         ("members", f"{potential.n_members} × {potential.n_parameters:,} parameters, {potential.dtype}"),
-        ("model", f"{config.kind}: hidden {config.hidden}, l_max {config.l_max}, {config.update}, correlation {config.correlation}"),
+        ("model", config.summary),
         ("range", f"cutoff {potential.cutoff} Å, {config.n_layers} layers: sees {potential.receptive_field:g} Å"),
         ("reference energies [eV]", f"{references} ({meta.get('reference_energies', {}).get('source', 'unknown source')})"),
     ]

@@ -16,6 +16,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import typer
 
+from eqpot.cli.calibrate import calibrate
 from eqpot.cli.config import config
 from eqpot.cli.evaluate import evaluate
 from eqpot.cli.fit import fit
@@ -23,6 +24,7 @@ from eqpot.cli.inspect import inspect
 from eqpot.cli.learning_curve import learning_curve
 from eqpot.cli.md import md
 from eqpot.cli.neb import neb
+from eqpot.cli.novelty import novelty
 from eqpot.cli.prepare import prepare
 from eqpot.cli.relax import relax
 from eqpot.core.cache import use_compilation_cache
@@ -60,7 +62,7 @@ def _fail(message: str, code: int) -> NoReturn:
     sys.exit(code)
 
 
-for verb in (inspect, prepare, fit, learning_curve, evaluate, md, relax, neb, config):
+for verb in (inspect, prepare, fit, learning_curve, evaluate, calibrate, novelty, md, relax, neb, config):
     app.command()(guarded(verb))
 
 

@@ -70,8 +70,13 @@ def md(
     output: Annotated[Path, typer.Option("--output", "-o", help="Trajectory: .extxyz, .xyz, or .h5, .h5md (H5MD).")] = Path("md.extxyz"),
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing trajectory.")] = False,
     resume: Annotated[
-        bool, typer.Option("--resume", help="Go on with the run that was writing to the trajectory, exactly; --steps counts from its start.")
+        bool,
+        typer.Option("--resume", help="Go on with the run that was writing to the trajectory, exactly; --steps counts from its start."),
     ] = False,
+    max_novelty: Annotated[
+        float | None,
+        typer.Option(help="Stop when an atom is this far from what the potential has seen; 1 is the edge.", show_default=False),
+    ] = None,
     max_uncertainty: Annotated[
         float | None, typer.Option(help="In eV/Å: stop when the uncertainty of an atom's force is above this.", show_default=False)
     ] = None,
@@ -95,7 +100,13 @@ def md(
     how, draw = _ensemble(ensemble, temperature, final_temperature, timestep, pressure, cell.value, moving)
     n_steps = _steps(steps, time_ps, timestep)
     options: dict[str, Any] = {"seed": seed, "every": every, "temperature_K": draw, "precision": precision.value}
-    options |= {"allow_direct_forces": allow_direct_forces, "resume": resume, "max_atom_std": max_uncertainty, "keep": False}
+    options |= {
+        "allow_direct_forces": allow_direct_forces,
+        "resume": resume,
+        "max_atom_std": max_uncertainty,
+        "max_novelty": max_novelty,
+        "keep": False,
+    }
     with md_progress(n_steps) as progress:
         run = simulate(model, atoms, how, n_steps, trajectory=output, overwrite=overwrite, progress=progress, **options)
     summary = _summary(run, timestep)

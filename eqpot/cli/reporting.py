@@ -1,4 +1,4 @@
-"""Joins what several rooms know into one report: errors from training, scores from uncertainty, a run from md."""
+"""Joins what several rooms know into one report: errors and scores from training, a run from md."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,14 +13,11 @@ def write_run_report(
     evaluations: Mapping[str, Any],
     dynamics: Any = None,
     target_K: float | None = None,
+    scores_before: Mapping[str, Any] | None = None,
 ) -> Path:
-    """One HTML file about a fit; `dynamics` is an `eqpot.md.Run` of the potential, if there is one, thermostatted at `target_K`."""
+    """One HTML file about a fit; `dynamics` is an `eqpot.md.Run` of the potential, if there is one, thermostatted at `target_K`, and
+    `scores_before` are the scores of the forces' σ on the set that is shown, before it was calibrated."""
     from eqpot.training.report import write_report
-    from eqpot.uncertainty import summarise
 
-    scores = None
-    if evaluations:
-        errors, sigmas = evaluations.get("test", list(evaluations.values())[-1]).force_uncertainty()
-        scores = summarise(errors, sigmas) if (sigmas > 0).any() else None
-    parts = {"history": history, "evaluations": evaluations, "scores": scores, "dynamics": dynamics, "target_K": target_K}
+    parts = {"history": history, "evaluations": evaluations, "scores_before": scores_before, "dynamics": dynamics, "target_K": target_K}
     return write_report(path, title=title, potential=potential, **parts)

@@ -151,14 +151,14 @@ def build(cls: type[C], values: Mapping[str, Any], where: str = "") -> C:
         return cls.model_validate(dict(values))
     except ValidationError as error:
         prefix = f"{where}: " if where else ""
-        raise ConfigError(prefix + _explain(cls, error.errors()[0])) from None
+        raise ConfigError(prefix + _explain(cls, error.errors()[0], values)) from None
 
 
-def _explain(cls: type[Config], fault: Any) -> str:
+def _explain(cls: type[Config], fault: Any, values: Any) -> str:
     path = [str(p) for p in fault["loc"]]
     name = ".".join(path)
     if fault["type"] == "extra_forbidden":
-        known = _fields_at(cls, path[:-1])
+        known = _fields_at(cls, path[:-1], values)
         return f"unknown key '{name}': {did_you_mean(path[-1], known)}"
     if fault["type"] == "missing":
         return f"the key '{name}' is missing"
@@ -168,12 +168,20 @@ def _explain(cls: type[Config], fault: Any) -> str:
     return f"{name}: found {fault['input']!r:.80}, but {reason[0].lower()}{reason[1:]}"
 
 
-def _fields_at(cls: type[BaseModel], path: list[str]) -> list[str]:
+def _fields_at(cls: type[BaseModel], path: list[str], values: Any) -> list[str]:
+    """Keys of a section; where it may be of several kinds, those of the kind that was given."""
+    options = [cls]
     for name in path:
-        field = cls.model_fields.get(name)
-        inner = field.annotation if field else None
-        options = [a for a in (inner, *getattr(inner, "__args__", ())) if isinstance(a, type) and issubclass(a, BaseModel)]
-        if not options:
-            return []
-        cls = options[0]
-    return list(cls.model_fields)
+        values = values.get(name) if isinstance(values, Mapping) else None
+        inner = [s for option in options if name in option.model_fields for s in sections_in(option.model_fields[name].annotation)]
+        options = inner or options  # a name that is no field is a key of a mapping of sections
+        kind = values.get("kind") if isinstance(values, Mapping) else None
+        options = [o for o in options if kind and o.model_fields["kind"].default == kind] or options
+    return list(options[0].model_fields)
+
+
+def sections_in(annotation: Any) -> list[type[BaseModel]]:
+    """Configurations that an annotation allows, also as values of a mapping."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [found for inner in getattr(annotation, "__args__", ()) for found in sections_in(inner)]

@@ -188,7 +188,7 @@ class Descent:
         search = self._begin(landscape, jnp.asarray(points))
         params, *placed = place_members(potential.params, landscape, particles, search, noise)
         landscape, particles, self.search, noise = placed
-        self.terms = Terms(landscape, Field(params, cutoff, radius), particles, np.asarray(most, np.int32), noise)
+        self.terms = Terms(landscape, Field(params, cutoff, radius, judge=potential.judge), particles, np.asarray(most, np.int32), noise)
         frame = 100 * sum(len(s.structure) for s in systems)
         self.block = max(1, min(BLOCK, BLOCK_MEMORY // frame))
 

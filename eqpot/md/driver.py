@@ -33,7 +33,7 @@ class Plan:
     Attributes:
         dtype: of the motion.
         seeds: of each system's random forces.
-        bounds: temperature [K], distance [Å] and σ [eV/Å] that stop a system.
+        bounds: temperature [K], distance [Å], σ [eV/Å] and novelty that stop a system.
         skin: of the neighbour lists [Å].
         n_steps: of the whole run, which ramps are spread over.
         frames: most frames that a segment brings.
@@ -44,7 +44,7 @@ class Plan:
 
     dtype: str
     seeds: tuple[int, ...]
-    bounds: tuple[float, float, float]
+    bounds: tuple[float, float, float, float]
     skin: float
     n_steps: int
     frames: int = 1
@@ -101,7 +101,7 @@ class Driver:
         rest = (self.ensemble, self.particles, self.bounds, self.keys, self.length, motion)
         params, *placed = place_members(potential.params, *rest)
         first = place_members(jax.tree.map(lambda x: x[:1], potential.params)) if plan.stride > 1 else None
-        self.field = Field(params, cutoff, radius, biases, first)
+        self.field = Field(params, cutoff, radius, biases, first, potential.judge)
         self.ensemble, self.particles, self.bounds, self.keys, self.length, self.motion = placed
 
     @property
@@ -228,7 +228,7 @@ class Driver:
     def _snapshot(self, shot: Any, g: int) -> Snapshot:
         state, result, sample, system = shot.state, shot.evaluation, shot.sample, self.systems[g]
         n, reference, ensemble = len(system.structure), self.references[g], self.ensembles[g]
-        solid = system.structure.pbc.all() and is_stressed(self.potential.spec)
+        solid, knows = system.structure.pbc.all() and is_stressed(self.potential.spec), self.potential.trust.domain is not None
         momenta, cell = state.momenta[:n].astype(np.float64), state.cell.astype(np.float64)
         stress = result.stress.astype(np.float64)
         kinetic = (momenta[:, :, None] * momenta[:, None, :] / system.masses[:, None, None]).sum(0) / abs(np.linalg.det(cell))
@@ -244,10 +244,12 @@ class Driver:
             pressure_GPa=float(np.trace(kinetic - stress)) / 3 * EV_PER_A3_TO_GPA if solid else np.nan,
             mean_atom_std=float(result.atom_std[:n].mean()),
             max_atom_std=float(result.atom_std[:n].max()),
+            max_novelty=float(result.novelty[:n].max()) if knows else np.nan,
             positions=state.positions[:n].astype(np.float64) + self.centres[g],
             velocities=momenta / system.masses[:, None] * FS,
             forces=result.forces[:n].astype(np.float64),
             atom_std=result.atom_std[:n].astype(np.float64),
+            novelty=result.novelty[:n].astype(np.float64) if knows else np.full(n, np.nan),
             cell=np.where(system.structure.pbc[:, None], cell, system.structure.cell),
             stress=stress if solid else np.full((3, 3), np.nan),
         )
@@ -272,5 +274,3 @@ def name(path: Any) -> str:
 def enough(needed: int, had: int) -> int:
     """Room for what is needed and a little more; no less than there was."""
     return had if needed <= had else round_up(int(np.ceil(needed * GROWTH)), ratio=1.1)
-
-

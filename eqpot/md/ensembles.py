@@ -34,7 +34,7 @@ MAX_TEMPERATURE_K = 1e6
 class Ramp:
     """A number that goes from `first` to `last`, linearly over the steps of a run.
 
-        NVT(temperature_K=Ramp(300, 900))
+    NVT(temperature_K=Ramp(300, 900))
     """
 
     first: Any

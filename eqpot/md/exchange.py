@@ -48,7 +48,14 @@ class Exchange:
 
 
 def replica_exchange(
-    potential: Potential, atoms: Any, ensembles: Sequence[Ensemble], n_attempts: int, *, steps_between: int = 100, seed: int = 0, **options: Any
+    potential: Potential,
+    atoms: Any,
+    ensembles: Sequence[Ensemble],
+    n_attempts: int,
+    *,
+    steps_between: int = 100,
+    seed: int = 0,
+    **options: Any,
 ) -> Exchange:
     """Parallel tempering.
 
@@ -82,7 +89,9 @@ def replica_exchange(
         return _exchange(session.driver, temperatures, n_attempts, steps_between, np.random.default_rng(seed), session.final)
 
 
-def _exchange(driver: Driver, kelvin: np.ndarray, n_attempts: int, steps: int, rng: np.random.Generator, final: Callable[[int], Any]) -> Exchange:
+def _exchange(
+    driver: Driver, kelvin: np.ndarray, n_attempts: int, steps: int, rng: np.random.Generator, final: Callable[[int], Any]
+) -> Exchange:
     places, tried, done = np.arange(len(kelvin)), np.zeros(len(kelvin) - 1), np.zeros(len(kelvin) - 1)
     energies, positions, replicas = [], [], [places.copy()]
     for attempt in range(n_attempts):

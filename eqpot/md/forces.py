@@ -13,7 +13,7 @@ from eqpot.graph.cell_list import Box, Candidates, EdgeTable, Grid, covers, edge
 from eqpot.graph.graph import Either
 from eqpot.md.bias import Bias, total_bias
 from eqpot.md.state import Particles, Push
-from eqpot.potential import ModelSpec, Params, predict_members
+from eqpot.potential import Judge, Judgement, ModelSpec, Params, Prediction, pass_judgement, predict_members
 
 
 @dataclass(frozen=True)
@@ -41,6 +41,7 @@ class Field:
         radius: of the list of neighbours, cutoff and skin [Å].
         biases: what pushes beside the potential.
         first: parameters of the first member, where it is evaluated alone.
+        judge: what calibrates σ and knows what was seen.
     """
 
     params: Params
@@ -48,6 +49,7 @@ class Field:
     radius: Float[Either, ""]
     biases: tuple[Bias, ...] = ()
     first: Params = None
+    judge: Judge = Judge()
 
 
 @record
@@ -56,9 +58,10 @@ class Evaluation:
 
     Attributes:
         energy: mean over members, without reference energies [eV].
-        energy_std: standard deviation over members, n − 1; zero for a single one [eV].
+        energy_std: standard deviation as in `Result`; zero for a single member without noise [eV].
         forces: mean over members [eV/Å].
-        atom_std: √Σ_xyz σ² of each atom's force over members [eV/Å].
+        atom_std: √Σ_xyz σ² of each atom's force, likewise [eV/Å].
+        novelty: distance of each atom from what was seen, as in `Result`; zero for a potential without a domain.
         stress: mean over members [eV/Å³]; zero where there is no volume.
         bias: energy of what pushes beside the potential [eV].
         push: what moves the atoms and the cell: forces and stress of potential and biases; zero on atoms that are fixed.
@@ -69,6 +72,7 @@ class Evaluation:
     energy_std: Float[Either, "*S"]
     forces: Float[Either, "*S N 3"]
     atom_std: Float[Either, "*S N"]
+    novelty: Float[Either, "*S N"]
     stress: Float[Either, "*S 3 3"]
     bias: Float[Either, "*S"]
     push: Push
@@ -126,7 +130,7 @@ def evaluate(
     graph = as_graph(table, particles, cell, jax.tree.leaves(field.params)[0].dtype)
 
     def summary(params: Params, stride: int) -> Evaluation:
-        return _summarise(spec, params, graph, field.biases, particles, positions, cell, stride)
+        return _summarise(spec, params, graph, field, particles, positions, cell, stride)
 
     if sizes.stride == 1:
         result = summary(field.params, 1)
@@ -140,7 +144,7 @@ def _summarise(
     spec: ModelSpec,
     params: Params,
     graph: Graph,
-    biases: tuple[Bias, ...],
+    field: Field,
     particles: Particles,
     positions: Float[Array, "S N 3"],
     cell: Float[Array, "S 3 3"],
@@ -153,21 +157,51 @@ def _summarise(
     energies = prediction.atom_energy.astype(dtype).reshape(members, *particles.real.shape).sum(-1)
     forces = prediction.forces.astype(dtype).reshape(members, *positions.shape)
     stress = jnp.zeros((1, *cell.shape), dtype) if prediction.stress is None else prediction.stress.astype(dtype)
-    bias = total_bias(biases, particles, positions, cell, energies, forces)
+    found = pass_judgement(field.judge, spec, params, graph, prediction.features)
+    energy_std, atom_std = _standard_deviations(field.judge, found, prediction, particles, energies, forces)
+    bias = total_bias(field.biases, particles, positions, cell, energies, forces)
 
     def driving(values: Array) -> Array:
         return values.mean(0) if stride == 1 else values[0] + stride * (values.mean(0) - values[0])
 
     return Evaluation(
         energy=energies.mean(0),
-        energy_std=spread(energies),
+        energy_std=energy_std,
         forces=forces.mean(0),
-        atom_std=jnp.sqrt(jnp.sum(spread(forces) ** 2, -1)),
+        atom_std=atom_std,
+        novelty=jnp.zeros_like(atom_std) if found.novelty is None else _real(found.novelty, particles, dtype),
         stress=stress.mean(0),
         bias=bias.energy,
         push=Push(jnp.where(particles.free[..., None], driving(forces) + bias.forces, 0), driving(stress) + bias.stress),
         nearest=jnp.zeros_like(bias.energy),
     )
+
+
+def _standard_deviations(
+    judge: Judge,
+    found: Judgement,
+    prediction: Prediction,
+    particles: Particles,
+    energies: Float[Array, "K S"],
+    forces: Float[Array, "K S N 3"],
+) -> tuple[Float[Array, " S"], Float[Array, "S N"]]:
+    """σ of energies and of the forces on atoms: spread of members or last layer, noise, calibration."""
+    dtype, sizes = energies.dtype, particles.real.sum(-1).astype(energies.dtype)
+    energy, atoms = spread(energies) ** 2, jnp.sum(spread(forces) ** 2, -1)
+    if found.energy is not None and found.forces is not None:
+        energy, atoms = found.energy.astype(dtype) ** 2, _real(jnp.sum(found.forces**2, -1), particles, dtype)
+    if prediction.force_noise is not None and prediction.energy_noise is not None:
+        energy = energy + jnp.mean(prediction.energy_noise.astype(dtype) ** 2, 0)
+        atoms = atoms + 3 * _real(jnp.mean(prediction.force_noise**2, 0), particles, dtype)
+    elif judge.noise is not None:
+        energy = energy + jnp.asarray(judge.noise[0], dtype) * sizes**2
+        atoms = atoms + jnp.where(particles.real, jnp.asarray(3 * judge.noise[1], dtype), 0)
+    return judge.energy_std(jnp.sqrt(energy), sizes), judge.atom_std(jnp.sqrt(atoms), particles.species)
+
+
+def _real(values: Float[Array, " A"], particles: Particles, dtype: Any) -> Float[Array, "S N"]:
+    """Values of the atoms of the graph as rows of systems, zero where there is no atom."""
+    return jnp.where(particles.real, values.reshape(particles.real.shape).astype(dtype), 0)
 
 
 def is_stressed(spec: Any) -> bool:
@@ -204,7 +238,7 @@ def blank(positions: Float[Array, "S N 3"]) -> Evaluation:
     atoms = jnp.zeros_like(positions)
     system = atoms[:, 0, 0]
     stress = jnp.zeros((len(positions), 3, 3), positions.dtype)
-    return Evaluation(system, system, atoms, atoms[..., 0], stress, system, Push(atoms, stress), system)
+    return Evaluation(system, system, atoms, atoms[..., 0], atoms[..., 0], stress, system, Push(atoms, stress), system)
 
 
 def spread(values: Any) -> Any:

@@ -23,6 +23,7 @@ _PARTICLES = {
     "velocity": ("velocities", "Angstrom fs-1"),
     "force": ("forces", "eV Angstrom-1"),
     "force_std": ("atom_std", "eV Angstrom-1"),
+    "novelty": ("novelty", ""),
 }
 _OBSERVABLES = {
     "potential_energy": ("potential_energy", "eV"),
@@ -80,7 +81,7 @@ class H5MD(Trajectory):
         particles = self.file.create_group("particles/all")
         self._fixed(particles, system)
         for name, (field, unit) in _PARTICLES.items():
-            shape = (self.n_atoms,) if name == "force_std" else (self.n_atoms, 3)
+            shape = (self.n_atoms,) if name in ("force_std", "novelty") else (self.n_atoms, 3)
             self.columns[field] = self._element(particles.create_group(name), shape, unit)
         if system.structure.pbc.any():
             self.columns["cell"] = self._element(particles.create_group("box/edges"), (3, 3), "Angstrom")

@@ -13,7 +13,7 @@ from eqpot.md.status import Status
 
 @dataclass(frozen=True, eq=False)
 class Snapshot:
-    """One frame: step, time [fs], energies [eV], temperature [K], pressure [GPa]; arrays per atom in Å, Å/fs and eV/Å. See `Run`."""
+    """One frame: step, time [fs], energies [eV], temperature [K], pressure [GPa], and NaN for what there is not; arrays per atom in Å, Å/fs and eV/Å. See `Run`."""
 
     step: int
     time_fs: float
@@ -26,17 +26,19 @@ class Snapshot:
     pressure_GPa: float
     mean_atom_std: float
     max_atom_std: float
+    max_novelty: float
     positions: Float[np.ndarray, "N 3"]
     velocities: Float[np.ndarray, "N 3"]
     forces: Float[np.ndarray, "N 3"]
     atom_std: Float[np.ndarray, " N"]
+    novelty: Float[np.ndarray, " N"]
     cell: Float[np.ndarray, "3 3"]
     stress: Float[np.ndarray, "3 3"]
 
 
 FINE = Status(0)
 """Nothing has stopped a system."""
-ARRAYS = ("positions", "velocities", "forces", "atom_std", "cell", "stress")
+ARRAYS = ("positions", "velocities", "forces", "atom_std", "novelty", "cell", "stress")
 """What is more than a number in a frame."""
 
 
@@ -66,8 +68,8 @@ class Progress:
 class Run:
     """A finished (or interrupted) simulation; frames are equally spaced and begin with the start, or where the run was resumed.
 
-    All is kept in memory, 80 bytes per atom and frame, unless the run was asked not to (`keep=False`); then the numbers of all frames are here, and
-    the arrays (positions, velocities, forces, atom_std, cell, stress) of the last frame only.
+    All is kept in memory, 88 bytes per atom and frame, unless the run was asked not to (`keep=False`); then the numbers of all frames are here, and
+    the arrays (positions, velocities, forces, atom_std, novelty, cell, stress) of the last frame only.
 
     Attributes:
         step: number of steps before each frame, [frames].
@@ -78,14 +80,16 @@ class Run:
         conserved_energy: what the integrator should keep constant: all energies, less what thermostat and barostat have put in, [frames] in eV; None
             for a Nosé–Hoover chain whose temperature is ramped.
         bias_energy: of restraints, walls and biases, in no other energy but the conserved one, [frames] in eV.
-        energy_std: standard deviation of the energy over members, [frames] in eV.
+        energy_std: standard deviation of the energy, as in `eqpot.potential.Result`, [frames] in eV.
         temperature_K: with the degrees of freedom of the ensemble, [frames] in K.
         pressure_GPa: ⅓ tr(Σ p⊗p/m/V − σ), [frames] in GPa; None unless all directions are periodic and the potential has a stress.
         mean_atom_std, max_atom_std: of `atom_std` in each frame, [frames] in eV/Å.
         positions: unwrapped, [frames, atoms, 3] in Å.
         velocities: [frames, atoms, 3] in Å/fs.
         forces: mean over members, [frames, atoms, 3] in eV/Å.
-        atom_std: uncertainty of each atom's force, √Σ_xyz σ² over members, [frames, atoms] in eV/Å; zero for a single member.
+        max_novelty: of `novelty` in each frame, [frames]; None for a potential without a domain.
+        atom_std: uncertainty of each atom's force, √Σ_xyz σ², as in `eqpot.potential.Result`, [frames, atoms] in eV/Å; zero for a single member.
+        novelty: distance of each atom from what the potential has seen, above one outside of it, [frames, atoms]; None without a domain.
         cell: rows are lattice vectors, [frames, 3, 3] in Å.
         stress: mean over members, without the kinetic part, [frames, 3, 3] in eV/Å³; None where there is no pressure.
         final: the last state as `ase.Atoms`, with velocities, energy and forces; a new run can start from it.
@@ -112,10 +116,12 @@ class Run:
     pressure_GPa: Float[np.ndarray, " F"] | None
     mean_atom_std: Float[np.ndarray, " F"]
     max_atom_std: Float[np.ndarray, " F"]
+    max_novelty: Float[np.ndarray, " F"] | None
     positions: Float[np.ndarray, "K N 3"]
     velocities: Float[np.ndarray, "K N 3"]
     forces: Float[np.ndarray, "K N 3"]
     atom_std: Float[np.ndarray, "K N"]
+    novelty: Float[np.ndarray, "K N"] | None
     cell: Float[np.ndarray, "K 3 3"]
     stress: Float[np.ndarray, "K 3 3"] | None
     final: Any
@@ -154,7 +160,7 @@ def stack(frames: list[Any], **rest: Any) -> Run:
     kept = [f for f in frames if isinstance(f, Snapshot)]
     columns |= {n: np.stack([getattr(f, n) for f in kept]) for n in ARRAYS}
     columns["total_energy"] = columns["potential_energy"] + columns["kinetic_energy"]
-    for name in ("conserved_energy", "pressure_GPa", "stress"):
+    for name in ("conserved_energy", "pressure_GPa", "stress", "novelty", "max_novelty"):
         columns[name] = None if np.isnan(columns[name]).any() else columns[name]
     return Run(**columns, **rest)
 

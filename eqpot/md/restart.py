@@ -25,7 +25,7 @@ from eqpot.md.trajectory import guarded
 from eqpot.potential import Potential
 
 FORMAT = 1
-EXTENDABLE = ("n_steps", "max_temperature_K", "min_distance", "max_atom_std", "skin")
+EXTENDABLE = ("n_steps", "max_temperature_K", "min_distance", "max_atom_std", "max_novelty", "skin")
 """Settings that may change when a run is continued: they say when it ends and how fast it is, not what it computes."""
 
 
@@ -52,7 +52,12 @@ def restart_path(trajectory: Path) -> Path:
 
 
 def identity(
-    potential: Potential, systems: list[System], velocities: list[np.ndarray], ensembles: list[Ensemble], biases: tuple[Bias, ...], **settings: Any
+    potential: Potential,
+    systems: list[System],
+    velocities: list[np.ndarray],
+    ensembles: list[Ensemble],
+    biases: tuple[Bias, ...],
+    **settings: Any,
 ) -> dict[str, Any]:
     """What a run is: equal for runs that compute the same thing."""
     how: dict[str, Any] = {}
@@ -62,7 +67,10 @@ def identity(
         how |= {f"{prefix}{key}": _plain(value) for key, value in vars(ensemble).items() if key != "_"}
     bias = [[type(b).__name__, *(_plain(v) for v in vars(b).values())] for b in biases]
     start = [a for s, v in zip(systems, velocities, strict=True) for a in (*vars(s.structure).values(), s.masses, s.fixed, v)]
-    what = {"potential": fingerprint(potential.params, repr(potential.spec), potential.dtype), "atoms": fingerprint(start)}
+    what = {
+        "potential": fingerprint((potential.params, potential.judge), repr(potential.spec), potential.dtype),
+        "atoms": fingerprint(start),
+    }
     return json.loads(json.dumps(what | how | {"biases": bias} | settings))
 
 
@@ -100,7 +108,7 @@ def load_restart(path: Path, now: dict[str, Any]) -> Restart:
         grid = Grid(tuple(sizes["grid"]["bins"]), tuple(sizes["grid"]["reach"]), sizes["grid"]["per_bin"], sizes["grid"]["slots"])
     except Exception as error:  # safetensors has errors of its own
         raise SimulationError(f"{path}: cannot be read as a restart file ({str(error).splitlines()[0]})") from None
-    for key in sorted(now.keys() | found.keys(), key=lambda key: key in ("potential", "atoms")):
+    for key in sorted(now.keys() | found.keys(), key=lambda key: (key in ("potential", "atoms"), key)):
         if now.get(key) != found.get(key) and key not in EXTENDABLE:
             raise SimulationError(
                 f"{path}: belongs to another run: {key} was {found.get(key)!r}, now {now.get(key)!r}; "

@@ -49,6 +49,7 @@ def simulate(
     max_temperature_K: Number = 10_000.0,
     min_distance: Number = 0.1,
     max_atom_std: Number | None = None,
+    max_novelty: Number | None = None,
     skin: Number = 1.0,
     allow_direct_forces: bool = False,
 ) -> Run:
@@ -88,6 +89,7 @@ def simulate(
         max_temperature_K: the run stops when the instantaneous temperature is above this [K].
         min_distance: the run stops when two atoms are nearer than this [Å].
         max_atom_std: the run stops when the uncertainty of an atom's force is above this [eV/Å].
+        max_novelty: the run stops when an atom's surroundings are farther than this from what the potential has seen; one is the edge of it.
         skin: how far beyond the cutoff neighbours are listed [Å]; it changes the speed and no bit of a result.
         allow_direct_forces: accept a potential whose forces are no derivatives of its energy; nothing then conserves the energy.
 
@@ -173,6 +175,7 @@ def open_session(
     max_temperature_K: Number = 10_000.0,
     min_distance: Number = 0.1,
     max_atom_std: Number | None = None,
+    max_novelty: Number | None = None,
     skin: Number = 1.0,
     allow_direct_forces: bool = False,
 ) -> Session:
@@ -186,6 +189,9 @@ def open_session(
     hottest = require("max_temperature_K", max_temperature_K, 0.0, MAX_TEMPERATURE_K)
     closest = require("min_distance", min_distance, 0.0, 5.0, closed=True)
     unsurest = np.inf if max_atom_std is None else require("max_atom_std", max_atom_std, 0.0, 1e6)
+    strangest = np.inf if max_novelty is None else require("max_novelty", max_novelty, 0.0, 1e6)
+    if max_novelty is not None and potential.trust.domain is None:
+        raise SimulationError("max_novelty: this potential does not know what it has seen; see eqpot.fit_domain")
     width, pause = require("skin", skin, 0.0, 10.0), require("checkpoint_s", checkpoint_s, 0.0, 1e9, closed=True)
     if resume and (overwrite or paths is None):
         raise SimulationError("resume goes on with a trajectory: give its name, and not overwrite")
@@ -193,13 +199,17 @@ def open_session(
     systems = [read_system(a) for a in atoms]
     _check_systems(systems, ensembles, biases, potential, remove_rotation)
     seeds = tuple((seed + k) % 2**32 for k in range(len(systems)))
-    velocities = [
-        initial_velocities(s, e, temperature_K, k, remove_rotation) for s, e, k in zip(systems, ensembles, seeds, strict=True)
-    ]
+    velocities = [initial_velocities(s, e, temperature_K, k, remove_rotation) for s, e, k in zip(systems, ensembles, seeds, strict=True)]
     network, motion = PRECISIONS[precision]
     settings = {"n_steps": n_steps, "every": every, "seed": seed, "precision": precision, "remove_rotation": remove_rotation}
     settings |= {"spread_every": spread_every}
-    settings |= {"max_temperature_K": hottest, "min_distance": closest, "max_atom_std": max_atom_std, "skin": width}
+    settings |= {
+        "max_temperature_K": hottest,
+        "min_distance": closest,
+        "max_atom_std": max_atom_std,
+        "max_novelty": max_novelty,
+        "skin": width,
+    }
     if any(e.ramped for e in ensembles):
         settings["n_steps of the ramp"] = n_steps
     place = restart_path(paths[0]) if paths else None
@@ -208,11 +218,23 @@ def open_session(
         what = identity(driven, systems, velocities, ensembles, tuple(biases), **settings)
         restart = load_restart(place, what) if resume and place and place.exists() else None
         if resume and paths and not restart and (there := [p for p in paths if p.exists()]):
-            raise SimulationError(f"{there[0]}: exists but {place} does not, so there is nothing to go on from; choose another name or overwrite")
+            raise SimulationError(
+                f"{there[0]}: exists but {place} does not, so there is nothing to go on from; choose another name or overwrite"
+            )
         most = FRAME_MEMORY // (100 * sum(len(s.structure) for s in systems))
         frames = next((n for n in FRAMES if n <= most), 1)
-        bounds = (hottest, closest, float(unsurest))
-        plan = Plan(motion, seeds, bounds, width, n_steps, frames, tuple(biases), not remove_rotation, spread_every if potential.n_members > 1 else 1)
+        bounds = (hottest, closest, float(unsurest), float(strangest))
+        plan = Plan(
+            motion,
+            seeds,
+            bounds,
+            width,
+            n_steps,
+            frames,
+            tuple(biases),
+            not remove_rotation,
+            spread_every if potential.n_members > 1 else 1,
+        )
         driver = Driver(driven, systems, velocities, ensembles, plan, restart and (restart.arrays, restart.sizes))
     return Session(driver, every, paths, overwrite, what, restart, pause, keep, progress)
 

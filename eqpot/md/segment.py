@@ -30,6 +30,7 @@ class Bounds:
     hottest: Float[Either, ""]
     closest: Float[Either, ""]
     unsurest: Float[Either, ""]
+    strangest: Float[Either, ""]
 
 
 @record
@@ -177,12 +178,17 @@ def within_reach(old: State, new: State, most: Array) -> Bool[Array, " S"]:
 
 def judge(state: State, result: Evaluation, kelvin: Array, bounds: Bounds) -> Int[Array, " S"]:
     """Bits of `Status` for each system."""
-    finite = jnp.isfinite(result.energy + result.bias + kelvin) & jnp.isfinite(result.push.forces).all((1, 2)) & jnp.isfinite(state.cell).all((1, 2))
+    finite = (
+        jnp.isfinite(result.energy + result.bias + kelvin)
+        & jnp.isfinite(result.push.forces).all((1, 2))
+        & jnp.isfinite(state.cell).all((1, 2))
+    )
     faults = {
         Status.NOT_FINITE: ~finite,
         Status.TOO_HOT: kelvin > bounds.hottest,
         Status.TOO_CLOSE: result.nearest < bounds.closest,
         Status.TOO_UNSURE: result.atom_std.max(-1) > bounds.unsurest,
+        Status.TOO_NOVEL: result.novelty.max(-1) > bounds.strangest,
     }
     return sum((jnp.where(found, int(bit), 0) for bit, found in faults.items()), jnp.zeros(len(kelvin), jnp.int32)).astype(jnp.int32)
 

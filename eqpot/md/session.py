@@ -177,7 +177,9 @@ class Session:
             doubt = max(s.max_atom_std for s in alive)
             kelvin, energy = (sum(getattr(s, k) for s in alive) / len(alive) for k in ("temperature_K", "potential_energy"))
             first = alive[0]
-            self.progress(Progress(first.step, self.driver.plan.n_steps, first.time_fs, kelvin, energy, doubt, self._speed(self._seconds())))
+            self.progress(
+                Progress(first.step, self.driver.plan.n_steps, first.time_fs, kelvin, energy, doubt, self._speed(self._seconds()))
+            )
 
     def _remember(self, shots: list[Snapshot | None]) -> None:
         for frames, shot in zip(self.frames, shots, strict=True):
@@ -230,8 +232,9 @@ class Session:
         return atoms
 
     def _reason(self, g: int) -> str:
-        status, (hottest, closest, unsurest) = self.driver.statuses[g], self.driver.plan.bounds
+        status, (hottest, closest, unsurest, strangest) = self.driver.statuses[g], self.driver.plan.bounds
         bounds = {Status.TOO_HOT: f"{hottest:g} K", Status.TOO_CLOSE: f"{closest:g} Å", Status.TOO_UNSURE: f"{unsurest:g} eV/Å"}
+        bounds[Status.TOO_NOVEL] = f"{strangest:g}"
         return status.text + "".join(f" of {text}" for bit, text in bounds.items() if bit in status)
 
     def _obituary(self, run: Run) -> str:

@@ -21,6 +21,9 @@ class Status(IntFlag):
     TOO_FAR = 16
     """An atom would move by more than half the potential's cutoff in one step."""
 
+    TOO_NOVEL = 32
+    """The surroundings of an atom are farther than the bound from what the potential has seen."""
+
     @property
     def text(self) -> str:
         """The reason in words."""
@@ -32,5 +35,6 @@ _TEXTS = {
     Status.TOO_HOT: "the temperature rose above the bound",
     Status.TOO_CLOSE: "two atoms came nearer than the bound",
     Status.TOO_UNSURE: "the uncertainty of a force rose above the bound",
+    Status.TOO_NOVEL: "the novelty of an atom rose above the bound",
     Status.TOO_FAR: "an atom moved by more than half the cutoff in one step",
 }

@@ -71,7 +71,9 @@ def require_length(path: Path, found: int, expected: int) -> None:
         SimulationError: when something was taken away.
     """
     if found < expected:
-        raise SimulationError(f"{path}: ends before the checkpoint (found {found}, expected at least {expected}); it is not the trajectory of this run")
+        raise SimulationError(
+            f"{path}: ends before the checkpoint (found {found}, expected at least {expected}); it is not the trajectory of this run"
+        )
 
 
 class ThermoLog(TextFile):
@@ -94,6 +96,7 @@ LOGGED = {
     "bias_energy_eV": "bias_energy",
     "energy_std_eV": "energy_std",
     "max_atom_std_eV_per_A": "max_atom_std",
+    "max_novelty": "max_novelty",
     "pressure_GPa": "pressure_GPa",
 }
 """Columns of a thermo log and where they come from."""
@@ -102,7 +105,7 @@ LOGGED = {
 class ExtendedXYZ(TextFile):
     """Extended XYZ that ASE reads back with energy, forces, stress, velocities and periodicity.
 
-    Per atom: species, pos [Å], momenta (ASE's units, amu·Å·√(eV/amu)), forces [eV/Å], force_std [eV/Å], and masses where they are not standard.
+    Per atom: species, pos [Å], momenta (ASE's units, amu·Å·√(eV/amu)), forces [eV/Å], force_std [eV/Å], novelty if the potential has a domain, and masses where they are not standard.
     Per frame: energy, energy_std, kinetic_energy, conserved_energy, bias_energy [eV], stress [eV/Å³], pressure_GPa, temperature_K, time_fs, step.
     Numbers read back bit for bit.
     """
@@ -117,6 +120,8 @@ class ExtendedXYZ(TextFile):
         masses = self.system.masses[:, None]
         columns = [frame.positions, frame.velocities / FS * masses, frame.forces, frame.atom_std[:, None]]
         properties = "species:S:1:pos:R:3:momenta:R:3:forces:R:3:force_std:R:1"
+        if np.isfinite(frame.novelty).all():
+            columns, properties = [*columns, frame.novelty[:, None]], f"{properties}:novelty:R:1"
         if self.own_masses:
             columns, properties = [*columns, masses], f"{properties}:masses:R:1"
         rows = np.concatenate(columns, axis=1)

@@ -1,19 +1,43 @@
 """Energy models: a graph in, one energy per atom out."""
 
+from typing import Any
+
 from flax import nnx
 
 from eqpot.models.base import AtomOutputs, EnergyModel, Geometry, Normalization
 from eqpot.models.config import EquivariantConfig
 from eqpot.models.equivariant import Equivariant
+from eqpot.models.kinds import ModelConfig, SumConfig, TermConfig, model_config
+from eqpot.models.pairs import InversePower, InversePowerConfig, ZBLConfig, ZBLRepulsion
 from eqpot.models.readouts import take_head
-
-ModelConfig = EquivariantConfig
-"""Union of the configurations of all models, told apart by `kind`."""
+from eqpot.models.sums import SumModel
 
 
-def build_model(config: ModelConfig, n_species: int, normalization: Normalization, seed: int, backend: str = "auto") -> EnergyModel:
-    """The model of a configuration with parameters drawn from `seed`; `backend` as in `eqpot.nn.kernels`."""
-    return Equivariant(config, n_species, normalization, backend, rngs=nnx.Rngs(params=seed))
+def build_model(
+    config: ModelConfig | TermConfig, elements: tuple[str, ...], normalization: Normalization, seed: int, backend: str = "auto"
+) -> EnergyModel:
+    """The model of a configuration with parameters drawn from `seed`.
+
+    Args:
+        config: of a network, a term or a sum.
+        elements: chemical symbols, in the order of `Graph.species`.
+        normalization: statistics of the data, which the network takes; other terms have units of their own.
+        seed: of the parameters; a network draws the same alone and in a sum.
+        backend: how layers are evaluated, as in `eqpot.nn.kernels`.
+    """
+    rngs = nnx.Rngs(params=seed)
+    if isinstance(config, SumConfig):
+        return SumModel({name: build_term(term, elements, normalization, backend, rngs) for name, term in config.terms.items()})
+    return build_term(config, elements, normalization, backend, rngs)
+
+
+def build_term(config: Any, elements: tuple[str, ...], normalization: Normalization, backend: str, rngs: nnx.Rngs) -> EnergyModel:
+    """The model of a configuration that is no sum."""
+    if isinstance(config, ZBLConfig):
+        return ZBLRepulsion(config, elements)
+    if isinstance(config, InversePowerConfig):
+        return InversePower(config, elements)
+    return Equivariant(config, len(elements), normalization, backend, rngs=rngs)
 
 
 __all__ = [
@@ -22,8 +46,16 @@ __all__ = [
     "Equivariant",
     "EquivariantConfig",
     "Geometry",
+    "InversePower",
+    "InversePowerConfig",
     "ModelConfig",
     "Normalization",
+    "SumConfig",
+    "SumModel",
+    "TermConfig",
+    "ZBLConfig",
+    "ZBLRepulsion",
     "build_model",
+    "model_config",
     "take_head",
 ]

@@ -9,7 +9,7 @@ To be accepted, a model passes `eqpot.testing.checks.check_model`: invariances, 
 
 from abc import abstractmethod
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from flax import nnx
 from jaxtyping import Array, Float
@@ -64,10 +64,12 @@ class EnergyModel(nnx.Module):
     Attributes:
         cutoff: radius of the neighbour table that the model needs [Å].
         receptive_field: distance beyond which atoms cannot influence each other's energy [Å].
+        reads: fields of `AtomOutputs` that the model, as a term of a sum, takes from the terms before it, as keywords.
     """
 
     cutoff: float
     receptive_field: float
+    reads: ClassVar[tuple[str, ...]] = ()
 
     @abstractmethod
     def describe(self, graph: Graph) -> Geometry:

@@ -4,8 +4,8 @@ from typing import Any, Literal
 
 from pydantic import Field, PositiveInt, field_validator, model_validator
 
-from eqpot.core.config import Config
 from eqpot.core.errors import ConfigError, did_you_mean
+from eqpot.models.settings import ModelSettings
 
 
 def parse_hidden(text: str) -> tuple[int, int]:
@@ -51,7 +51,7 @@ OUTPUTS = ("noise", "charges", "direct_forces", "heads")
 """Keys of what a model says besides energies; off by default, and then without any trace in parameters and archives."""
 
 
-class EquivariantConfig(Config):
+class EquivariantConfig(ModelSettings):
     """SE(3)-equivariant message passing; the defaults are a mid-sized model of the MACE kind."""
 
     kind: Literal["equivariant"] = "equivariant"
@@ -123,6 +123,22 @@ class EquivariantConfig(Config):
     def n_heads(self) -> int:
         """Number of levels of theory, at least one."""
         return max(1, len(self.heads))
+
+    @property
+    def receptive_field(self) -> float:
+        """Distance beyond which atoms do not influence each other [Å]."""
+        return self.cutoff * self.n_layers
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """Fields of `AtomOutputs` that the network fills besides the energy."""
+        given = {"force_noise": self.noise, "energy_noise": self.noise, "charges": self.charges, "forces": self.direct_forces}
+        return ("features", *(name for name, on in given.items() if on))
+
+    @property
+    def summary(self) -> str:
+        """One line for people."""
+        return f"{self.kind}: hidden {self.hidden}, l_max {self.l_max}, {self.update}, correlation {self.correlation}"
 
     def archived(self) -> dict[str, Any]:
         """All keys as JSON values but the outputs that are off, which older files do not have either."""

@@ -80,5 +80,8 @@ def take_head(params: Any, index: int, n_heads: int) -> Any:
         columns = weights[last].reshape(*weights[last].shape[:-1], n_heads, -1)[..., index, :]
         return {**readout, "weights": {**weights, last: columns}}
 
+    if "terms" in params:  # of a sum, only the network has heads
+        terms = params["terms"].items()
+        return {**params, "terms": {name: take_head(term, index, n_heads) if "readouts" in term else term for name, term in terms}}
     groups = [name for name in ("readouts", "outputs") if name in params]
     return {**params, **{name: {key: sliced(readout) for key, readout in params[name].items()} for name in groups}}

@@ -61,11 +61,7 @@ def predictor(spec: ModelSpec, graph: Graph, with_stress: bool = False) -> Calla
         geometry = spec.describe(graph)
         return lambda params: _read_forces(spec.evaluate(params, graph, geometry), graph)
 
-    def describe(positions: Array, strain: Array) -> Geometry:
-        moved = graph.replace(positions=positions)
-        return spec.describe(moved.strained((strain + strain.mT) / 2) if with_stress else moved)
-
-    geometry, pull_back = jax.vjp(describe, graph.positions, jnp.zeros_like(graph.cell))
+    geometry, pull_back = describe_moving(spec, graph, with_stress)
 
     def predict_member(params: Params) -> Prediction:
         def total(geometry: Geometry) -> tuple[Array, AtomOutputs]:
@@ -78,6 +74,16 @@ def predictor(spec: ModelSpec, graph: Graph, with_stress: bool = False) -> Calla
         return _assemble(outputs, graph, -by_position, stress)
 
     return predict_member
+
+
+def describe_moving(spec: ModelSpec, graph: Graph, with_stress: bool = False) -> tuple[Geometry, Callable[[Geometry], tuple[Array, Array]]]:
+    """The geometry of a graph, and the linear map (∂g/∂(r, ε))ᵀ of what is differentiated by it."""
+
+    def describe(positions: Array, strain: Array) -> Geometry:
+        moved = graph.replace(positions=positions)
+        return spec.describe(moved.strained((strain + strain.mT) / 2) if with_stress else moved)
+
+    return jax.vjp(describe, graph.positions, jnp.zeros_like(graph.cell))
 
 
 def is_conservative(spec: Any) -> bool:

@@ -6,16 +6,16 @@ from typing import Any
 import jax
 import numpy as np
 
-from eqpot.core.config import build
 from eqpot.core.elements import atomic_number
 from eqpot.core.errors import ArchiveError
-from eqpot.models import ModelConfig, Normalization
+from eqpot.models import Normalization, model_config
 from eqpot.potential.archive import check_tensors, flat_shapes, flatten, read_archive, unflatten, write_archive
 from eqpot.potential.spec import ModelSpec, Params
+from eqpot.potential.trust import PREFIX, Trust
 
 
 def write_potential(
-    path: str | Path, spec: ModelSpec, params: Params, references: tuple[float, ...], metadata: dict[str, Any], dtype: str
+    path: str | Path, spec: ModelSpec, params: Params, references: tuple[float, ...], metadata: dict[str, Any], dtype: str, trust: Trust
 ) -> None:
     """Write the parts of a `Potential` to one file; a run's choices (backend, products) are not among them."""
     header = {
@@ -27,10 +27,11 @@ def write_potential(
         "dtype": dtype,
         "metadata": metadata,
     }
-    write_archive(path, header, flatten(jax.device_get(params)))
+    own, tensors = trust.archived()
+    write_archive(path, header | ({"trust": own} if own else {}), flatten(jax.device_get(params)) | tensors)
 
 
-def read_potential(path: str | Path) -> tuple[ModelSpec, Params, tuple[float, ...], dict[str, Any], str]:
+def read_potential(path: str | Path) -> tuple[ModelSpec, Params, tuple[float, ...], dict[str, Any], str, Trust]:
     """Specification, parameters, reference energies, metadata and dtype of a file.
 
     Raises:
@@ -40,7 +41,7 @@ def read_potential(path: str | Path) -> tuple[ModelSpec, Params, tuple[float, ..
     try:
         norm = header["normalization"]
         normalization = Normalization(norm["average_neighbors"], norm["scale"], tuple(norm["shift"]))
-        spec = ModelSpec(build(ModelConfig, header["model"]), tuple(header["elements"]), normalization)
+        spec = ModelSpec(model_config(header["model"]), tuple(header["elements"]), normalization)
         shapes, members = spec.shapes(), int(header["members"])
         references, dtype, metadata = tuple(map(float, header["reference_energies"])), header["dtype"], dict(header["metadata"])
         _check_header(spec, members, references, dtype)
@@ -48,8 +49,13 @@ def read_potential(path: str | Path) -> tuple[ModelSpec, Params, tuple[float, ..
         raise ArchiveError(f"{path}: the header lacks {error}") from None
     except (TypeError, ValueError) as error:
         raise ArchiveError(f"{path}: the header misstates something ({error})") from None
+    own = {name: tensors.pop(name) for name in list(tensors) if name.startswith(PREFIX)}
     check_tensors(path, tensors, {k: (members, *v.shape) for k, v in flat_shapes(shapes).items()}, dtype)
-    return spec, unflatten(tensors, shapes), references, metadata, dtype
+    try:
+        trust = Trust.from_archive(header.get("trust", {}), own, len(spec.elements))
+    except ArchiveError as error:
+        raise ArchiveError(f"{path}: {error}") from None
+    return spec, unflatten(tensors, shapes), references, metadata, dtype, trust
 
 
 def _check_header(spec: ModelSpec, members: int, references: tuple[float, ...], dtype: Any) -> None:

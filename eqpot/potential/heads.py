@@ -30,6 +30,6 @@ def only_head(spec: ModelSpec, params: Params, references: tuple[float, ...], na
     index, n, norm = head_index(spec.config.heads, name), len(spec.elements), spec.normalization
     rows = slice(index * n, (index + 1) * n)  # head-major; no shift at all stays none
     single = dataclasses.replace(
-        spec, config=spec.config.model_copy(update={"heads": ()}), normalization=dataclasses.replace(norm, shift=norm.shift[rows])
+        spec, config=spec.config.changed(heads=()), normalization=dataclasses.replace(norm, shift=norm.shift[rows])
     )
     return single, take_head(params, index, spec.config.n_heads), references[rows]

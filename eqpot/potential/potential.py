@@ -15,15 +15,16 @@ import jax
 import numpy as np
 
 from eqpot.core.errors import EqpotError, StructureError
-from eqpot.graph import Graph, Host, Structure, collate, prepare
+from eqpot.graph import Frame, Graph, Host, Structure, collate, prepare
 from eqpot.graph.batching import Capacity, bucket, species_index
 from eqpot.nn import choose_backend
-from eqpot.potential.derivatives import predict_members
+from eqpot.potential.derivatives import Prediction, predict_members
 from eqpot.potential.files import read_potential, write_potential
 from eqpot.potential.heads import head_index, only_head
 from eqpot.potential.members import place_members
 from eqpot.potential.result import Result, split
 from eqpot.potential.spec import ModelSpec, Params
+from eqpot.potential.trust import Judge, Judgement, Trust, pass_judgement
 
 ATOMS_PER_BATCH = 256
 """Structures are predicted together until a batch holds this many atoms."""
@@ -40,6 +41,7 @@ class Potential:
         reference_energies: energy of each element's atom [eV], in the order of `elements`; float64. With several heads one list after the other.
         metadata: what is worth knowing: data hash, versions, errors, calibration; JSON-able.
         dtype: 'float32' or 'float64', the precision of the network.
+        trust: what the potential knows about its own errors; see `eqpot.uncertainty`.
     """
 
     spec: ModelSpec
@@ -47,6 +49,7 @@ class Potential:
     reference_energies: tuple[float, ...]
     metadata: dict[str, Any] = field(default_factory=dict)
     dtype: str = "float32"
+    trust: Trust = field(default_factory=Trust)
 
     @property
     def elements(self) -> tuple[str, ...]:
@@ -61,7 +64,7 @@ class Potential:
     @property
     def receptive_field(self) -> float:
         """Distance beyond which atoms do not influence each other [Å]."""
-        return self.spec.config.cutoff * self.spec.config.n_layers
+        return self.spec.config.receptive_field
 
     @property
     def heads(self) -> tuple[str, ...]:
@@ -84,7 +87,7 @@ class Potential:
         return sum(leaf[0].size for leaf in jax.tree.leaves(self.params))
 
     def member(self, index: int) -> "Potential":
-        """One member as a potential of its own; negative indices count from the end.
+        """One member as a potential of its own, which has no spread and hence nothing that was calibrated; negative indices count from the end.
 
         Raises:
             EqpotError: when there is no such member.
@@ -93,14 +96,14 @@ class Potential:
             raise EqpotError(f"member {index}: this potential has {self.n_members} (0 to {self.n_members - 1})")
         index %= self.n_members
         params = jax.tree.map(lambda leaf: leaf[index : index + 1], self.params)
-        return Potential(self.spec, params, self.reference_energies, self.metadata, self.dtype)
+        return dataclasses.replace(self, params=params, trust=Trust(domain=self.trust.domain if index == 0 else None))
 
     def astype(self, dtype: str) -> "Potential":
         """The same potential computing in 'float32' or 'float64'."""
         if dtype not in ("float32", "float64"):
             raise EqpotError(f"dtype: found '{dtype}', expected 'float32' or 'float64'")
         params = jax.tree.map(lambda leaf: np.asarray(leaf, dtype), self.params)
-        return Potential(self.spec, params, self.reference_energies, self.metadata, dtype)
+        return dataclasses.replace(self, params=params, dtype=dtype)
 
     def using(self, backend: str | None = None, products: str | None = None) -> "Potential":
         """The same potential, evaluated in another way; None leaves a choice as it is.
@@ -121,6 +124,16 @@ class Potential:
         """The parameters on their devices; first asked for in the precision of the potential."""
         return place_members(self.params)
 
+    @cached_property
+    def judge(self) -> Judge:
+        """What judges a prediction inside of a compiled program."""
+        return self.trust.judge(self.elements, self.label_noise)
+
+    @property
+    def label_noise(self) -> dict[str, float]:
+        """Standard deviation of labels, the same everywhere, as it was learned with the loss: energy [eV/atom], forces [eV/Å], …; else empty."""
+        return self.metadata.get("noise", {})
+
     def head_index(self, head: str | None) -> int:
         """Index of a level of theory; None and the empty name mean the first.
 
@@ -136,7 +149,7 @@ class Potential:
             EqpotError: when the potential does not know it.
         """
         spec, params, references = only_head(self.spec, self.params, self.reference_energies, head)
-        return Potential(spec, params, references, self.metadata, self.dtype)
+        return dataclasses.replace(self, spec=spec, params=params, reference_energies=references)
 
     def prepare(self, atoms: Any, head: str | None = None) -> Host:
         """Check a structure against this potential and find its neighbours; `head` names the level of theory to predict it at.
@@ -198,7 +211,7 @@ class Potential:
         hosts, single = self._prepare_all(atoms, None)
         found: dict[int, np.ndarray] = {}
         params = jax.tree.map(lambda leaf: leaf[0], self.member(member).params)
-        for batch, graph in self._graphs(hosts):
+        for batch, graph in self.batches(hosts):
             with jax.enable_x64(self.dtype == "float64"):
                 features = np.asarray(_features(self.spec, params, graph), np.float64)
             ends = np.cumsum([len(hosts[k]) for k in batch])
@@ -219,19 +232,38 @@ class Potential:
                 raise StructureError(str(error) if single else f"structure {index}: {error}") from None
         return hosts, single
 
+    def predict_frames(self, frames: Iterable[Frame]) -> list[Result]:
+        """`predict` for labelled frames, each at its own level of theory.
+
+        Raises:
+            StructureError, EqpotError: naming the origin of a frame that the potential cannot judge, or whose level of theory it does not know.
+        """
+        return self.predict_hosts(self.prepare_frames(frames))
+
+    def prepare_frames(self, frames: Iterable[Frame]) -> list[Host]:
+        """`prepare` for labelled frames; errors as `predict_frames`."""
+        hosts = []
+        for frame in frames:
+            try:
+                hosts.append(self.prepare(frame.structure, frame.head if self.heads else None))
+            except EqpotError as error:
+                raise type(error)(f"{frame.origin}: {error}") from None
+        return hosts
+
     def predict_hosts(self, hosts: Sequence[Host], capacity: Capacity | None = None) -> list[Result]:
         """`predict` for prepared structures, batched by size; `capacity` forces the padded size of every batch."""
         results: dict[int, Result] = {}
-        for batch, graph in self._graphs(hosts, capacity):
+        for batch, graph in self.batches(hosts, capacity):
             chosen = [hosts[k] for k in batch]
             with jax.enable_x64(self.dtype == "float64"):
                 stress = any(h.structure.pbc.all() for h in chosen)
-                arrays = jax.device_get(_predict(self.spec, self._placed, graph, stress))
-            results.update(zip(batch, split(chosen, arrays, [self.references(h) for h in chosen]), strict=True))
+                arrays, judgement = jax.device_get(_predict(self.spec, self._placed, self.judge, graph, stress))
+            references = [self.references(h) for h in chosen]
+            results.update(zip(batch, split(chosen, arrays, judgement, references, self.label_noise, self.trust), strict=True))
         return [results[k] for k in range(len(hosts))]
 
-    def _graphs(self, hosts: Sequence[Host], capacity: Capacity | None = None) -> Iterator[tuple[list[int], Graph]]:
-        """Indices and padded graph of each batch."""
+    def batches(self, hosts: Sequence[Host], capacity: Capacity | None = None) -> Iterator[tuple[list[int], Graph]]:
+        """Indices and padded graph of each batch of prepared structures; `capacity` forces the padded size."""
         for batch in _batches(hosts):
             chosen = [hosts[k] for k in batch]
             yield batch, collate(chosen, capacity or bucket(chosen), self.dtype)
@@ -255,7 +287,7 @@ class Potential:
 
     def save(self, path: str | Path) -> Path:
         """Write the potential to one safetensors file; see `eqpot.potential.archive`."""
-        write_potential(path, self.spec, self.params, self.reference_energies, self.metadata, self.dtype)
+        write_potential(path, self.spec, self.params, self.reference_energies, self.metadata, self.dtype, self.trust)
         return Path(path)
 
     @classmethod
@@ -282,8 +314,11 @@ def _batches(hosts: Sequence[Host]) -> list[list[int]]:
 
 
 @partial(jax.jit, static_argnames=("spec", "stress"))
-def _predict(spec: ModelSpec, params: Params, graph: Any, stress: bool) -> Any:
-    return predict_members(spec, params, graph, stress)
+def _predict(spec: ModelSpec, params: Params, judge: Judge, graph: Graph, stress: bool) -> tuple[Prediction, Judgement]:
+    """The prediction of all members, without descriptors, and what is to be thought of it."""
+    prediction = predict_members(spec, params, graph, stress)
+    judgement = pass_judgement(judge, spec, params, graph, prediction.features)
+    return dataclasses.replace(prediction, features=prediction.features[..., :0]), judgement
 
 
 @partial(jax.jit, static_argnames="spec")

@@ -13,7 +13,7 @@ from flax import nnx
 
 from eqpot.core.errors import ConfigError
 from eqpot.graph import Graph
-from eqpot.models import AtomOutputs, Geometry, ModelConfig, Normalization, build_model
+from eqpot.models import AtomOutputs, Geometry, ModelConfig, Normalization, TermConfig, build_model
 
 Products = Literal["float32", "tensorfloat32", "bfloat16"]
 """Precision of matrix products with parameters, for a float32 network on a device that offers a choice (a CPU does not)."""
@@ -36,7 +36,7 @@ class ModelSpec:
     The last two are about a run and not about the model: an archive does not keep them.
     """
 
-    config: ModelConfig
+    config: ModelConfig | TermConfig
     elements: tuple[str, ...]
     normalization: Normalization
     backend: str = "auto"
@@ -53,7 +53,7 @@ class ModelSpec:
 
     def init(self, seed: int) -> Params:
         """Parameters of one member."""
-        model = build_model(self.config, len(self.elements), self.normalization, seed, self.backend)
+        model = build_model(self.config, self.elements, self.normalization, seed, self.backend)
         return nnx.to_pure_dict(nnx.state(model, nnx.Param))
 
     def init_members(self, seeds: list[int]) -> Params:
@@ -81,5 +81,5 @@ class ModelSpec:
 @lru_cache(maxsize=64)
 def _skeleton(spec: ModelSpec) -> tuple[Any, Any]:
     """Graph definition and abstract state of a spec."""
-    model = nnx.eval_shape(lambda: build_model(spec.config, len(spec.elements), spec.normalization, 0, spec.backend))
+    model = nnx.eval_shape(lambda: build_model(spec.config, spec.elements, spec.normalization, 0, spec.backend))
     return nnx.split(model)

@@ -64,8 +64,8 @@ def spread(potential: Potential, structures: Sequence[Structure]) -> float:
         ddof = int(potential.n_members > 1)
         force, energy = _size(r.member_forces), _size(r.member_energies)
         worst = largest(worst, (r.forces - r.member_forces.mean(0)) / force, (r.energy - r.member_energies.mean()) / energy)
-        worst = largest(worst, (r.forces_std - r.member_forces.std(0, ddof=ddof)) / force)
-        worst = largest(worst, (r.energy_std - r.member_energies.std(ddof=ddof)) / energy)
+        worst = largest(worst, (r.forces_spread - r.member_forces.std(0, ddof=ddof)) / force)
+        worst = largest(worst, (r.energy_spread - r.member_energies.std(ddof=ddof)) / energy)
     return _hold(potential, "spread", worst, "the uncertainty is not that of the members")
 
 
@@ -82,7 +82,7 @@ def reference(potential: Potential) -> float:
     worst, atoms = 0.0, [(head, element) for head in potential.heads or (None,) for element in potential.elements]
     for (head, element), expected in zip(atoms, potential.reference_energies, strict=True):
         r = potential.predict(alone(element), head)
-        worst = largest(worst, (r.energy - expected) / _size(expected), r.forces, r.energy_std)
+        worst = largest(worst, (r.energy - expected) / _size(expected), r.forces, r.energy_spread)
     return _hold(potential, "reference", worst, "reference energies must be added once, in float64")
 
 

@@ -7,7 +7,7 @@ from pydantic import Field, field_validator, model_validator
 from eqpot.core.config import Config
 from eqpot.core.errors import ConfigError
 from eqpot.data import LabelKeys, Units
-from eqpot.models import ModelConfig
+from eqpot.models import EquivariantConfig, ModelConfig
 from eqpot.nn import choose_backend
 from eqpot.potential import Products
 
@@ -48,6 +48,9 @@ class DataConfig(Config):
     test: str | tuple[str, ...] | float | int | None = Field(
         default=None, description="file(s) to evaluate after the fit, or a share of the training frames"
     )
+    calibrate: str | tuple[str, ...] | float | int | None = Field(
+        default=None, description="file(s), or a share of the training frames, never trained on, that the uncertainty is calibrated with"
+    )
     heads: dict[str, str | tuple[str, ...]] = Field(
         default={}, description="in place of train: files by level of theory, each of which gets a head of its own"
     )
@@ -62,7 +65,7 @@ class DataConfig(Config):
     )
     allow: tuple[str, ...] = Field(default=(), description="codes of data checks to accept, such as 'large-forces'; see eqpot inspect")
 
-    @field_validator("valid", "test")
+    @field_validator("valid", "test", "calibrate")
     @classmethod
     def _share_is_sensible(cls, value: Any) -> Any:
         if isinstance(value, int | float) and not isinstance(value, bool) and value <= 0:
@@ -77,6 +80,17 @@ class EnsembleConfig(Config):
 
     members: int = Field(default=1, ge=1, le=64)
     bootstrap: bool = Field(default=True, description="each member weights the training frames by its own exponential weights of mean one")
+    last_layer: Literal["rigidity", "bootstrap"] | None = Field(
+        default=None, description="for one member: uncertainty of its last linear layer, fitted after the training; see docs/uncertainty.md"
+    )
+    readouts: int = Field(default=16, ge=2, le=256, description="of a bootstrapped last layer, and of one with readout_forces")
+    readout_forces: bool = Field(default=False, description="compute the spread of the forces of all readouts, at one reverse pass each")
+
+    @model_validator(mode="after")
+    def _last_layer_is_of_one(self) -> "EnsembleConfig":
+        if self.last_layer and self.members > 1:
+            raise ConfigError(f"last_layer is for one member: found {self.members}, whose spread is an uncertainty already")
+        return self
 
 
 Quantity = Literal["energy", "forces", "stress", "charges", "dipole"]
@@ -242,10 +256,17 @@ class FitConfig(Config):
     )
     seed: int = Field(default=0, ge=0)
     data: DataConfig = DataConfig()
-    model: ModelConfig = ModelConfig()
+    model: ModelConfig = EquivariantConfig()
     ensemble: EnsembleConfig = EnsembleConfig()
     loss: LossConfig = LossConfig()
     optimizer: OptimizerConfig = OptimizerConfig()
     stage_two: StageTwoConfig | None = Field(default=None, description="a second stage that favours energies; none by default")
     finetune: FinetuneConfig | None = Field(default=None, description="start from a potential; none by default")
     training: TrainingConfig = TrainingConfig()
+
+    @model_validator(mode="after")
+    def _there_is_a_sigma_to_calibrate(self) -> "FitConfig":
+        sigma = self.ensemble.members > 1 or self.ensemble.last_layer or self.loss.noise != "none"
+        if self.data.calibrate is not None and not sigma:
+            raise ConfigError("data.calibrate: one member has no σ; set ensemble.members to 2 or more, ensemble.last_layer, or loss.noise")
+        return self

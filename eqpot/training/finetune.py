@@ -7,7 +7,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from eqpot.core.elements import atomic_number
+from eqpot.core.elements import MAX_ATOMIC_NUMBER, atomic_number, symbol
 from eqpot.core.errors import ConfigError, DataError
 from eqpot.data import Dataset, is_isolated_atom
 from eqpot.models import Normalization
@@ -122,7 +122,7 @@ def _model(config: FitConfig, base: Potential, heads: tuple[str, ...]) -> Any:
         raise ConfigError(f"model.{foreign[0]}: fine-tuning keeps the architecture of {config.finetune.base}; leave it out")  # type: ignore[union-attr]
     changes = {name: getattr(config.model, name) for name in given & {*OUTPUTS}}
     changes.setdefault("direct_forces", False)  # what pretraining read directly, training differentiates
-    return base.spec.config.model_copy(update={**changes, "heads": heads, "preset": None})
+    return base.spec.config.changed(**changes, heads=heads, preset=None)
 
 
 def _normalization(base: Potential, elements: tuple[str, ...], source: list[int]) -> Normalization:
@@ -142,13 +142,15 @@ def widened(base: Potential, spec: ModelSpec, source: list[int], seeds: list[int
     """
     fresh, shapes = jax.device_get(spec.init_members(seeds)), flat_shapes(spec.shapes())
     found, old = flatten(fresh), flatten(base.params)
-    by_element = _axes(base.spec, dataclasses.replace(base.spec, elements=(*base.elements, "X"), normalization=_bare(base.spec)))
-    several = base.spec.config.model_copy(update={"heads": tuple(f"{k}" for k in range(base.spec.config.n_heads + 1))})
+    by_element = _axes(
+        base.spec, dataclasses.replace(base.spec, elements=(*base.elements, _another(base.elements)), normalization=_bare(base.spec))
+    )
+    several = base.spec.config.changed(heads=tuple(f"{k}" for k in range(base.spec.config.n_heads + 1)))
     by_head = _axes(base.spec, dataclasses.replace(base.spec, config=several, normalization=_bare(base.spec)))
     for name in found.keys() & old.keys():
         value = np.stack([old[name][k % base.n_members] for k in range(len(seeds))])
         if name in by_element:
-            value = _by_element(value, base.elements, spec.elements, by_element[name] + 1)
+            value = _by_element(value, base.elements, spec.elements, by_element[name])
         if name in by_head:
             columns = value.reshape(*value.shape[:-1], base.spec.config.n_heads, -1)[..., source, :]
             value = columns.reshape(*value.shape[:-1], -1)
@@ -161,17 +163,23 @@ def _bare(spec: ModelSpec) -> Normalization:
     return dataclasses.replace(spec.normalization, shift=())
 
 
-def _axes(one: ModelSpec, other: ModelSpec) -> dict[str, int]:
-    """For each parameter whose shape differs between two models, the axis."""
+def _another(elements: tuple[str, ...]) -> str:
+    """An element that is not among them."""
+    return next(symbol(z) for z in range(1, MAX_ATOMIC_NUMBER) if symbol(z) not in elements)
+
+
+def _axes(one: ModelSpec, other: ModelSpec) -> dict[str, list[int]]:
+    """For each parameter whose shape differs between two models, the axes."""
     a, b = (flat_shapes(spec.shapes()) for spec in (one, other))
-    return {
-        n: next(k for k, (i, j) in enumerate(zip(a[n].shape, b[n].shape, strict=True)) if i != j) for n in a if a[n].shape != b[n].shape
-    }
+    return {n: [k for k, (i, j) in enumerate(zip(a[n].shape, b[n].shape, strict=True)) if i != j] for n in a if a[n].shape != b[n].shape}
 
 
-def _by_element(value: np.ndarray, known: tuple[str, ...], wanted: tuple[str, ...], axis: int) -> np.ndarray:
-    rows = [np.take(value, known.index(e), axis) if e in known else value.mean(axis) for e in wanted]
-    return np.stack(rows, axis)
+def _by_element(value: np.ndarray, known: tuple[str, ...], wanted: tuple[str, ...], axes: list[int]) -> np.ndarray:
+    """One entry per wanted element along each of the axes, counted after that of the members."""
+    for axis in (k + 1 for k in axes):
+        rows = [np.take(value, known.index(e), axis) if e in known else value.mean(axis) for e in wanted]
+        value = np.stack(rows, axis)
+    return value
 
 
 def _references(

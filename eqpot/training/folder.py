@@ -35,10 +35,11 @@ class RunFolder:
     Args:
         path: made when it is claimed.
         writes: whether this process writes; of several processes only the first does.
+        defaults: of the identity's keys, for runs that were made before a key existed.
     """
 
-    def __init__(self, path: str | Path, writes: bool = True) -> None:
-        self.path, self.writes = Path(path), writes
+    def __init__(self, path: str | Path, writes: bool = True, defaults: dict[str, Any] | None = None) -> None:
+        self.path, self.writes, self.defaults = Path(path), writes, defaults or {}
         self._lock: TextIO | None = None
 
     def claim(self, identity: dict[str, Any], overwrite: bool) -> None:
@@ -91,6 +92,8 @@ class RunFolder:
             found = json.loads(file.read_text())
         except ValueError:
             raise CheckpointError(f"{file}: is not readable; use overwrite to set the run aside, or another folder") from None
+        # A run older than an option did what the option's default does.
+        found = {key: value for key, value in self.defaults.items() if key in now} | found
         for key in sorted(now.keys() | found.keys(), key=lambda key: (key.startswith("hash of"), key)):
             if now.get(key) != found.get(key) and key not in EXTENDABLE:
                 raise CheckpointError(

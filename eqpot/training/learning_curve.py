@@ -65,9 +65,9 @@ def learning_curve(
         DataError: a size larger than the data.
     """
     base, home = _as_config(config), Path(folder)
-    base = base.model_copy(update={"data": base.data.model_copy(update={"max_train": None})})
+    base = base.model_copy(update={"data": base.data.model_copy(update={"max_train": None, "calibrate": None})})
     variants = _variants(base, models, capacities)
-    pool, held_out, test = load_data(base, train, valid)
+    pool, held_out, test, _ = load_data(base, train, valid)
     single = isolated_atoms(pool)
     sizes = _checked(sizes, seeds, int((~single).sum()), len(held_out), 0 if test is None else len(test))
     hashes = [d.content_hash for d in (pool, held_out, test) if d is not None]
@@ -103,8 +103,9 @@ def _variants(base: FitConfig, models: Any, capacities: Sequence[int] | None) ->
         raise ConfigError("found both models and capacities, expected one of them")
     plain = base.model_dump(exclude_unset=True)  # what is not set means more than its default
     if capacities is not None:
-        degree = parse_hidden(base.model.hidden)[1]
-        changes = {f"{c} channels": {"model": {**plain.get("model", {}), "hidden": hidden(c, degree)}} for c in capacities}
+        degree = parse_hidden(base.model.network.hidden)[1]
+        sized = {c: base.model.changed(hidden=hidden(c, degree)) for c in capacities}
+        changes = {f"{c} channels": {"model": model.model_dump(exclude_unset=True)} for c, model in sized.items()}
     elif models is None:
         changes = {base.name: {}}
     elif isinstance(models, Mapping):

@@ -20,7 +20,7 @@ from eqpot.training.folder import RunFolder, flatten_config
 from eqpot.training.interrupts import Abandoned, late_interrupts
 from eqpot.training.metrics import Evaluation
 from eqpot.training.optimizers import require_names
-from eqpot.training.outcome import describe, wrong_labels
+from eqpot.training.outcome import describe, know_itself, require_enough, wrong_labels
 from eqpot.training.parallel import MEMBERS, REPLICATED, is_first, make_layout
 from eqpot.training.progress import EpochReport, Memory, Observer
 from eqpot.training.setup import Problem, load_data, make_problem
@@ -62,10 +62,12 @@ def fit(
         KeyboardInterrupt: passed on after a checkpoint was written.
     """
     config = _as_config(config)
-    frames, held_out, _ = load_data(config, train, valid)
-    problem = make_problem(config, frames, held_out)
+    parts = load_data(config, train, valid)
+    require_enough(parts.calibrate)
+    problem = make_problem(config, parts.train, parts.valid)
     with jax.enable_x64(config.training.dtype == "float64"):
-        run = _Run(config, problem, RunFolder(folder, is_first()) if folder else None, overwrite)
+        defaults = flatten_config(FitConfig().model_dump(mode="json"))
+        run = _Run(config, problem, RunFolder(folder, is_first(), defaults) if folder else None, overwrite, parts.calibrate)
         return run.train(on_start or (lambda *_: None), on_epoch or (lambda _: None))
 
 
@@ -80,8 +82,8 @@ def _as_config(config: FitConfig | Mapping[str, Any] | str | Path | None) -> Fit
 class _Run:
     """One run of the loop and its folder."""
 
-    def __init__(self, config: FitConfig, problem: Problem, folder: RunFolder | None, overwrite: bool) -> None:
-        self.config, self.problem, self.folder = config, problem, folder
+    def __init__(self, config: FitConfig, problem: Problem, folder: RunFolder | None, overwrite: bool, calibrate: Frames | None) -> None:
+        self.config, self.problem, self.folder, self.calibrate = config, problem, folder, calibrate
         self.memory, members = Memory(), config.ensemble.members
         self.compiled = -compiled_programs()
         self.layout = make_layout(members, config.training.batch_size)
@@ -236,6 +238,8 @@ class _Run:
 
     def _identity(self) -> dict[str, Any]:
         hashes = {f"hash of {name} data": value for name, value in self.problem.hashes.items()}
+        if self.calibrate is not None:
+            hashes["hash of calibration data"] = self.calibrate.content_hash
         return flatten_config(self.config.model_dump(mode="json")) | hashes
 
     def _save(self) -> None:
@@ -258,11 +262,14 @@ class _Run:
         if self.config.data.hygiene:
             file = self.folder.path / "suspicious.extxyz" if self.folder and self.folder.writes else None
             metadata["warnings"] += wrong_labels(self.problem, self._potential(self.best, {}), file)
-        potential = self._potential(self.best, metadata)
+        potential = know_itself(self._potential(self.best, metadata), self.config.ensemble, self.problem, self.calibrate)
         if self.folder and self.folder.writes:
             potential.save(self.folder.path / "potential.safetensors")
             self._potential(self.layout.fetch(self.state.params), self._metadata()).save(self.folder.path / "last.safetensors")
         return potential
 
     def _metadata(self) -> dict[str, Any]:
-        return describe(self.config, self.problem, self.memory, self.batches, self.layout, self.compiled + compiled_programs())
+        found = describe(self.config, self.problem, self.memory, self.batches, self.layout, self.compiled + compiled_programs())
+        if self.state.noise:
+            found["noise"] = {name: float(np.sqrt(np.exp(2 * v).mean())) for name, v in self.layout.fetch(self.state.noise).items()}
+        return found

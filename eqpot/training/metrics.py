@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from eqpot.core.elements import symbol
-from eqpot.core.errors import DataError, EqpotError
+from eqpot.core.errors import DataError
 from eqpot.core.units import EV_PER_A3_TO_GPA
 from eqpot.graph import Frame
 from eqpot.potential import Potential, Result
@@ -167,10 +167,8 @@ class Evaluation:
 
 
 def force_sigma(result: Result) -> np.ndarray:
-    """σ of each atom's force vector [eV/Å], [atoms]: √(σ_members² + 3 σ_noise²), the spread of the members and, where the model predicts one, the
-    noise of a component of the labels (Lakshminarayanan, Pritzel and Blundell, NeurIPS 2017); zero for a single member without noise."""
-    noise = result.forces_noise
-    return result.atom_std if noise is None else np.sqrt(result.atom_std**2 + 3 * np.square(noise))
+    """σ of each atom's force vector [eV/Å], [atoms]."""
+    return result.atom_std
 
 
 def evaluate(potential: Potential, frames: Iterable[Frame]) -> Evaluation:
@@ -187,10 +185,4 @@ def evaluate(potential: Potential, frames: Iterable[Frame]) -> Evaluation:
     frames = tuple(frames)
     if not frames:
         raise DataError("no frames to evaluate")
-    hosts = []
-    for frame in frames:
-        try:
-            hosts.append(potential.prepare(frame.structure, frame.head if potential.heads else None))
-        except EqpotError as error:
-            raise type(error)(f"{frame.origin}: {error}") from None
-    return Evaluation(frames, tuple(potential.predict_hosts(hosts)))
+    return Evaluation(frames, tuple(potential.predict_frames(frames)))

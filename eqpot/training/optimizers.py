@@ -66,7 +66,8 @@ def _muon(config: OptimizerConfig) -> optax.GradientTransformation:
 
 
 def _is_matrix(name: str, leaf: Any) -> bool:
-    return leaf.ndim >= 2 and min(leaf.shape[-2:]) > 1 and not name.startswith(("embedding", "noise/"))
+    tables = {"embedding", "strength"} & set(name.split("/"))  # of elements, and of pairs of elements
+    return leaf.ndim >= 2 and min(leaf.shape[-2:]) > 1 and not tables and not name.startswith("noise/")
 
 
 def _decayed(params: Any) -> Any:

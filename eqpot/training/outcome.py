@@ -1,4 +1,4 @@
-"""What a finished run says of itself: the metadata of its potential, and a look at its own training labels."""
+"""What a finished run says of itself: the metadata of its potential, what it knows of its own errors, and a look at its own training labels."""
 
 import hashlib
 import json
@@ -9,17 +9,22 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 
-from eqpot.data import Dataset
+from eqpot.core.errors import DataError
+from eqpot.data import Dataset, Frames
 from eqpot.data.hygiene import write_suspects
 from eqpot.nn import choose_backend
 from eqpot.potential import Potential
 from eqpot.training.batches import Batches
-from eqpot.training.config import FitConfig
+from eqpot.training.config import EnsembleConfig, FitConfig
 from eqpot.training.hygiene import examine
 from eqpot.training.parallel import Layout
 from eqpot.training.progress import Memory
 from eqpot.training.setup import KNOWN_FRAMES, Problem
+from eqpot.uncertainty import calibrate, fit_domain, fit_last_layer
+from eqpot.uncertainty.calibrate import FEWEST, remember
+from eqpot.uncertainty.domain import MOST_FRAMES
 
 MENTIONED = 5
 """Suspicious frames that are named in the report; the others are in their file."""
@@ -52,6 +57,24 @@ def describe(config: FitConfig, problem: Problem, memory: Memory, batches: Batch
         },
         "versions": {"python": platform.python_version(), **{p: version(p) for p in PACKAGES}},
     }
+
+
+def require_enough(frames: Frames | None) -> None:
+    """Raise a DataError before the training when there are too few frames to calibrate with after it."""
+    if frames is not None and len(frames) < FEWEST:
+        raise DataError(f"data.calibrate: found {len(frames)} frames, expected at least {FEWEST}")
+
+
+def know_itself(potential: Potential, config: EnsembleConfig, problem: Problem, calibration: Frames | None) -> Potential:
+    """The potential with the domain of its training frames and, where it was asked for, a last layer and a calibration."""
+    known = [
+        problem.train[k].frame for k in np.unique(np.linspace(0, len(problem.train) - 1, min(len(problem.train), MOST_FRAMES)).astype(int))
+    ]
+    if config.last_layer:
+        potential = fit_last_layer(potential, known, config.last_layer, config.readouts, config.readout_forces)
+    if calibration is not None:
+        potential = calibrate(potential, calibration[: len(calibration)])
+    return fit_domain(remember(potential, problem.frames), known)
 
 
 def wrong_labels(problem: Problem, potential: Potential, file: Path | None) -> list[str]:

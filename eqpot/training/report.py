@@ -11,10 +11,11 @@ from typing import Any
 import numpy as np
 
 from eqpot.potential import Potential
-from eqpot.training import figures, figures_dynamics, figures_uncertainty, report_run
-from eqpot.training.metrics import ENERGY, FORCE, QUANTITIES, STRESS, Evaluation, force_sigma
+from eqpot.training import figures, figures_dynamics, report_run
+from eqpot.training.metrics import ENERGY, FORCE, QUANTITIES, STRESS, Evaluation
 from eqpot.training.page import cards, contents, gallery, header, number, page, paragraph, replace_file, section
 from eqpot.training.report_accuracy import accuracy, worst
+from eqpot.training.report_uncertainty import uncertainty
 
 
 def write_report(
@@ -24,7 +25,7 @@ def write_report(
     potential: Potential | None = None,
     history: Iterable[Any] | None = None,
     evaluations: Mapping[str, Evaluation] | None = None,
-    scores: Mapping[str, Any] | None = None,
+    scores_before: Mapping[str, Any] | None = None,
     dynamics: Any = None,
     target_K: float | None = None,
     notes: Iterable[str] = (),
@@ -37,7 +38,7 @@ def write_report(
         potential: what was trained; its metadata fill the table.
         history: rows of log.jsonl or `EpochReport`s.
         evaluations: name → `Evaluation`; figures and tables show 'test', or else the last one that has errors.
-        scores: of the σ of that evaluation, as `eqpot.uncertainty.summarise` gives them.
+        scores_before: of the forces of that evaluation before σ was calibrated (`eqpot.uncertainty.summarise`), drawn beside those after it.
         dynamics: an `eqpot.md.Run`, or anything with its arrays.
         target_K: temperature of the thermostat [K].
         notes: sentences to show near the top.
@@ -50,10 +51,11 @@ def write_report(
     known = [name for name, e in sets.items() if any(getattr(e, q.key) for q in QUANTITIES)]
     main = "test" if "test" in known else known[-1] if known else None
     shown = sets.get(main or "")
+    trust, scores = uncertainty(shown, scores_before)
     sections = {
         "Learning": _learning(rows, (potential.metadata if potential else {}).get("config") or {}),
         "Accuracy": accuracy(sets, main, potential),
-        "Uncertainty": _uncertainty(shown, scores),
+        "Uncertainty": trust,
         "Worst structures": worst(shown) if shown else "",
         "Molecular dynamics": "" if dynamics is None else _dynamics(dynamics, target_K),
         "Data": report_run.data(potential) if potential else "",
@@ -73,14 +75,14 @@ def write_report(
 
 
 def _headline(
-    name: str | None, shown: Evaluation | None, scores: Mapping | None, run: Any, potential: Potential | None
+    name: str | None, shown: Evaluation | None, scores: Mapping, run: Any, potential: Potential | None
 ) -> list[tuple[str, str, str, str]]:
     """What a reader wants to know first."""
     rows = []
     for key, quantity, unit, size in (FORCE, ENERGY, STRESS):
         if shown and (e := getattr(shown, key)):
             rows.append((f"{quantity} error", number(e.mae * size), unit, f"MAE on {name} · RMSE {number(e.rmse * size)}"))
-    if scores and np.isfinite(scores.get("spearman", np.nan)):
+    if np.isfinite(scores.get("spearman", np.nan)):
         rows.append(("uncertainty", f"{scores['spearman']:.2f}", "Spearman ρ", "how well σ ranks the force errors"))
     if run is not None:
         slope, span, warmth = figures_dynamics.drift(run), _span(run), number(float(np.mean(run.temperature_K)))
@@ -139,19 +141,6 @@ def _unit_of_terms(config: Mapping[str, Any]) -> str:
         return "negative log-likelihood"
     plain = loss.get("huber") is None and loss.get("form") in (None, "squared") and not loss.get("forms")
     return "mean squared error, in eV and Å" if plain else "mean penalty"
-
-
-def _uncertainty(shown: Evaluation | None, scores: Mapping | None) -> str:
-    error, sigma = shown.force_uncertainty() if shown else (np.zeros(0), np.zeros(0))
-    if shown and not any(r.energy_std or (force_sigma(r) > 0).any() for r in shown.results):
-        return paragraph("A single member has no spread, so there is no σ: train an ensemble to learn where it errs.")
-    if not (sigma > 0).any():
-        return paragraph("There are no labelled forces to judge σ by.")
-    panels = [figures_uncertainty.error_against_sigma(error, sigma, (scores or {}).get("spearman"))]
-    if scores and "coverage" in scores:
-        levels, observed = (np.asarray(v, float) for v in scores["coverage"])
-        panels.append(figures_uncertainty.reliability(levels, observed, scores.get("factor")))
-    return gallery(panels)
 
 
 def _dynamics(run: Any, target_K: float | None) -> str:

@@ -4,6 +4,7 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -33,6 +34,15 @@ KNOWN_FRAMES = 20_000
 """Of a store, at most so many frames, drawn at random, settle checks, reference energies and normalization."""
 
 
+class Parts(NamedTuple):
+    """Frames by what they are for; None where the configuration names none."""
+
+    train: Frames
+    valid: Frames
+    test: Frames | None
+    calibrate: Frames | None
+
+
 @dataclass(frozen=True, eq=False)
 class Problem:
     """Data and model of a fit, ready to be trained.
@@ -45,6 +55,7 @@ class Problem:
         with_stress: whether any training frame has a stress label that counts.
         hashes: content hashes of the two data sets.
         warnings: what a user should know about the data, one line each.
+        frames: those trained on.
         initial: parameters to start from, with a member axis; None for random ones.
     """
 
@@ -56,11 +67,12 @@ class Problem:
     with_stress: bool
     hashes: dict[str, str]
     warnings: tuple[str, ...]
+    frames: Frames
     initial: Params | None = None
 
 
-def load_data(config: FitConfig, train: Frames | None = None, valid: Frames | None = None) -> tuple[Frames, Frames, Frames | None]:
-    """Training, validation and test frames: those given, or those that the configuration names; held-out parts are drawn by the seed.
+def load_data(config: FitConfig, train: Frames | None = None, valid: Frames | None = None) -> Parts:
+    """Training, validation, test and calibration frames: those given, or those that the configuration names; held-out parts are drawn by the seed.
 
     A name may be that of a store (see `eqpot.data.Store`), which then stands in place of a Dataset; keys and units were settled when it was made.
 
@@ -82,17 +94,22 @@ def load_data(config: FitConfig, train: Frames | None = None, valid: Frames | No
             raise DataError("data.valid names a file but the training frames were passed in; pass the validation frames too")
         else:
             valid = _read(config, source.valid)
+    calibrate = None
+    if isinstance(source.calibrate, str | tuple):
+        calibrate = _read(config, source.calibrate)
+    elif source.calibrate is not None:
+        train, calibrate = _hold_out(train, source.calibrate, config.seed + 2, "data.calibrate")
     if source.max_train is not None and source.max_train < len(train):
         isolated = isolated_atoms(train)
         rest = np.random.default_rng(config.seed).permutation(np.flatnonzero(~isolated))
         train = train[np.concatenate([np.flatnonzero(isolated), rest[: source.max_train]])]
-    for name, held_out in (("validation", valid), ("test", test)):
+    for name, held_out in (("validation", valid), ("test", test), ("calibration", calibrate)):
         if held_out is not None and len(repeated := shared_structures(held_out, train)):
             origin = held_out[int(repeated[0])].origin
             raise DataError(
                 f"{origin}: this {name} frame is also a training frame ({len(repeated)} such frames); remove it from one of them"
             )
-    return at_head(config, train), at_head(config, valid), None if test is None else at_head(config, test)
+    return Parts(*(None if part is None else at_head(config, part) for part in (train, valid, test, calibrate)))  # type: ignore[arg-type]
 
 
 def at_head(config: FitConfig, frames: Frames) -> Frames:
@@ -165,13 +182,14 @@ def make_problem(config: FitConfig, train: Frames, valid: Frames) -> Problem:
     else:
         elements = tuple(sorted({*train.elements, *valid.elements}, key=atomic_number))
         _require_elements(frames, valid)
-        model = config.model.model_copy(update={"heads": tuple(config.data.heads)}) if config.data.heads else config.model
+        model = config.model.changed(heads=tuple(config.data.heads)) if config.data.heads else config.model
         reference, e0 = _references(config, known, elements, model.heads)
         spec, initial, measured_of = ModelSpec(model, elements, Normalization()), None, [f for f in known if not is_isolated_atom(f)]
     make = {"elements": spec.elements, "cutoff": spec.config.cutoff, "reference": e0, "heads": spec.config.heads}
     measured = make_samples(list(measured_of), **make)
     if not config.finetune:
-        norm = normalization(measured, len(spec.elements), spec.config.n_heads)
+        network = spec.config.network.cutoff
+        norm = normalization(measured, len(spec.elements), spec.config.n_heads, network if network < spec.config.cutoff else None)
         spec = ModelSpec(spec.config, spec.elements, norm, config.training.backend, config.training.products)
     samples = StoredSamples(frames, **make, workers=config.training.workers) if isinstance(frames, Store) else measured
     with_stress = config.loss.stress > 0 and frames.label_counts()["stress"] > 0 and spec.conservative
@@ -181,7 +199,7 @@ def make_problem(config: FitConfig, train: Frames, valid: Frames) -> Problem:
         hashes["base"] = hashlib.sha256(Path(config.finetune.base).read_bytes()).hexdigest()
     messages = (*filter(None, [reference.message]), *notes, *more, *warnings)
     flat = tuple(map(float, np.ravel(e0)))
-    return Problem(spec, reference, flat, samples, make_samples(held_out, **make), with_stress, hashes, messages, initial)
+    return Problem(spec, reference, flat, samples, make_samples(held_out, **make), with_stress, hashes, messages, frames, initial)
 
 
 def _start(config: FitConfig, frames: Frames, known: Dataset) -> Start:
@@ -244,18 +262,26 @@ def _require_elements(frames: Frames, valid: Frames) -> None:
             raise DataError(f"{frame.origin}: element {min(unseen, key=atomic_number)} of this validation frame is in no training frame")
 
 
-def normalization(samples: Sequence[Sample], n_species: int, n_heads: int = 1) -> Normalization:
+def normalization(samples: Sequence[Sample], n_species: int, n_heads: int = 1, cutoff: float | None = None) -> Normalization:
     """Average neighbours, energy scale and per-element shift of the training frames.
 
     The scale is the RMS force component times 1 Å (1 without forces). The shift is the least-squares energy per element that reference energies
-    leave over, nearest to an equal energy per atom, for each head.
+    leave over, nearest to an equal energy per atom, for each head. Of neighbours that were found within a larger radius, those within `cutoff` count.
     """
-    neighbors = sum(len(s.host.neighbors.receivers) for s in samples) / sum(len(s.host) for s in samples)
+    neighbors = sum(_count_neighbors(s, cutoff) for s in samples) / sum(len(s.host) for s in samples)
     forces = [s.frame.labels.forces for s in samples if s.frame.labels.forces is not None]
     rms = float(np.sqrt(np.mean(np.concatenate(forces) ** 2))) if forces else 1.0
     shift = [_shift([s for s in samples if s.host.head == h and s.energy is not None], n_species) for h in range(n_heads)]
     values = tuple(float(f"{s:.9g}") for s in np.concatenate(shift))
     return Normalization(round(max(neighbors, 1.0), 6), round(max(rms, 1e-3), 9), values)
+
+
+def _count_neighbors(sample: Sample, cutoff: float | None) -> int:
+    found = sample.host.neighbors
+    if cutoff is None:
+        return len(found.receivers)
+    vectors = found.positions[found.senders] - found.positions[found.receivers] + found.shifts @ sample.host.structure.cell
+    return int((np.linalg.norm(vectors, axis=1) < cutoff).sum())
 
 
 def _shift(samples: list[Sample], n_species: int) -> np.ndarray:

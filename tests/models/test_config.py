@@ -97,9 +97,9 @@ def test_a_seed_is_a_model(make_spec):
 def test_a_model_needs_one_shift_per_element(make_spec):
     spec = make_spec(tiny=True)
     with pytest.raises((ConfigError, ValueError), match="shift"):
-        build_model(spec.config, 3, Normalization(shift=(0.0,)), 0)
-    build_model(spec.config, 3, Normalization(), 0)
+        build_model(spec.config, ("H", "C", "O"), Normalization(shift=(0.0,)), 0)
+    build_model(spec.config, ("H", "C", "O"), Normalization(), 0)
     two = spec.config.model_copy(update={"heads": ("a", "b")})
     with pytest.raises(ConfigError, match=r"shift: found 3 values, expected one per head and element \(2 × 3\) or none"):
-        build_model(two, 3, Normalization(shift=(0.0,) * 3), 0)
-    build_model(two, 3, Normalization(shift=(0.0,) * 6), 0)
+        build_model(two, ("H", "C", "O"), Normalization(shift=(0.0,) * 3), 0)
+    build_model(two, ("H", "C", "O"), Normalization(shift=(0.0,) * 6), 0)

@@ -265,7 +265,7 @@ def test_a_large_store_is_known_by_a_sample(frames, settings, tmp_path, monkeypa
     monkeypatch.setattr(setup, "KNOWN_FRAMES", 20)
     store = prepare_store(frames, tmp_path / "set")
     config = build(FitConfig, {**settings, "data": {"train": str(tmp_path / "set"), "valid": 5}})
-    train, valid, _ = setup.load_data(config)
+    train, valid, *_ = setup.load_data(config)
     problem = setup.make_problem(config, train, valid)
     assert len(problem.train) == 35 and len(problem.valid) == 5 and sorted([*train.chosen, *valid.chosen]) == list(range(len(store)))
     assert "checks, reference energies and normalization use 20 of 35 frames of the store" in " ".join(problem.warnings)

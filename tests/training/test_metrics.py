@@ -8,7 +8,7 @@ from eqpot.core.errors import DataError, StructureError
 from eqpot.data import Dataset
 from eqpot.graph import Frame, Labels, Structure
 from eqpot.potential import Result
-from eqpot.training.metrics import Evaluation, errors, force_sigma
+from eqpot.training.metrics import Evaluation, errors
 
 
 def test_errors_of_numbers():
@@ -37,7 +37,9 @@ def result(structure, forces, **rest):
     """What two members that agree but for ±0.1 eV/Å say."""
     members = np.stack([forces + 0.1, forces - 0.1])
     spread = members.std(0, ddof=1)
-    return Result(0.0, forces, None, 0.0, spread, np.zeros(2), members, np.zeros(len(structure)), **rest)
+    return Result(
+        0.0, forces, None, 0.0, spread, None, 0.0, spread, np.zeros(2), members, None, np.zeros(len(structure)), structure.numbers, **rest
+    )
 
 
 def test_force_errors_are_binned_by_the_length_of_the_reference_force():
@@ -73,14 +75,6 @@ def test_charges_and_dipoles_count_where_label_and_prediction_exist():
     assert summary["charges"] == pytest.approx({"mae": 0.1, "rmse": 0.1, "count": 4})
     assert summary["dipole"] == pytest.approx({"mae": 0.1, "rmse": 0.3 / np.sqrt(3), "count": 3})
     assert "forces" not in summary
-
-
-def test_sigma_adds_the_variances_of_members_and_labels():
-    structure = Structure([1, 8], [[0, 0, 0], [1, 0, 0]])
-    quiet = result(structure, np.zeros((2, 3)))
-    noisy = result(structure, np.zeros((2, 3)), forces_noise=np.array([0.0, 0.2]))
-    assert force_sigma(quiet) == pytest.approx(np.full(2, np.sqrt(3 * 0.02)))
-    assert force_sigma(noisy) == pytest.approx(np.sqrt([3 * 0.02, 3 * 0.02 + 3 * 0.04]))
 
 
 def test_evaluation_names_the_frame(potential):

@@ -13,7 +13,6 @@ from eqpot.graph import Frame, Labels, Structure
 from eqpot.training import evaluate
 from eqpot.training.page import embedded, number, table
 from eqpot.training.report import write_report
-from eqpot.uncertainty import summarise
 
 
 def evaluation(potential, stress=False, forces=True, energy=True):
@@ -64,14 +63,12 @@ def run():
 
 def test_a_full_report_is_one_file_with_all_sections(potential, tmp_path):
     shown = evaluation(potential, stress=True)
-    scores = summarise(*shown.force_uncertainty())
     path = write_report(
         tmp_path / "report.html",
         title="Water <script>alert(1)</script>",
         potential=potential,
         history=[row(k) for k in range(1, 5)],
         evaluations={"test": shown},
-        scores=scores,
         dynamics=run(),
     )
     html = path.read_text()

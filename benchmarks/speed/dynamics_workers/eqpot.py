@@ -13,9 +13,7 @@ from eqpot.potential import ModelSpec, Potential
 
 MODELS = {
     "mace": EquivariantConfig(hidden="64x0e + 64x1o", l_max=3, correlation=3, radial_hidden=(64, 64, 64)),
-    "nequip": EquivariantConfig(
-        hidden="64x0e + 64x1o + 64x2e", l_max=2, n_layers=3, update="gate", correlation=1, radial_hidden=(64, 64)
-    ),
+    "nequip": EquivariantConfig(hidden="64x0e + 64x1o + 64x2e", l_max=2, n_layers=3, update="gate", correlation=1, radial_hidden=(64, 64)),
 }
 kind, structure, steps = sys.argv[1], np.load(sys.argv[2]), int(sys.argv[3])
 atoms = Atoms(structure["numbers"], structure["positions"], cell=structure["cell"], pbc=True)

@@ -1,0 +1,40 @@
+"""What the configuration of every model answers, whatever its kind."""
+
+from typing import Any
+
+from pydantic import model_validator
+
+from eqpot.core.config import Config
+
+
+class ModelSettings(Config):
+    """Base of the configurations of models.
+
+    Each kind also answers `cutoff`, `receptive_field` [Å], `n_layers`, `heads`, `n_heads`, `noise`, `charges`, `direct_forces`, `outputs` (names of the
+    fields of `AtomOutputs` that the model fills besides the energy), and `summary`, one line for people.
+    """
+
+    @property
+    def network(self) -> Any:
+        """The configuration of the network: that of its own term in a sum, or itself."""
+        return self
+
+    def changed(self, **changes: Any) -> Any:
+        """A copy with other values of keys of the network."""
+        return self.model_copy(update=changes)
+
+    def archived(self) -> dict[str, Any]:
+        """All keys as JSON values, from which the same configuration is built again."""
+        return self.model_dump(mode="json")
+
+
+class NamedSettings(ModelSettings):
+    """Base of all kinds but the default one: `kind` counts as given, so that a copy of the keys that were set still says it."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _kind_is_given(cls, values: Any) -> Any:
+        return {"kind": cls.model_fields["kind"].default, **values} if isinstance(values, dict) else values
+
+    def __hash__(self) -> int:
+        return hash(self.model_dump_json())  # fields hold dicts, in an order that validation settles

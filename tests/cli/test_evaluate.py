@@ -1,0 +1,94 @@
+"""`eqpot evaluate --uncertainty`: a table of scores for people, JSON for machines, one clear line where there is no σ."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from eqpot.cli.console import console
+from eqpot.cli.evaluate import evaluate as evaluate_command
+from eqpot.core.errors import DataError
+from eqpot.data import read, write
+from eqpot.graph import Frame, Labels, Structure
+from eqpot.training import evaluate
+from eqpot.uncertainty.scores import summarise
+
+
+@pytest.fixture(scope="module")
+def files(potential, tmp_path_factory):
+    """A potential of two members, its first member alone, labelled frames, and the same without labels that have a σ."""
+    folder, rng = tmp_path_factory.mktemp("evaluate"), np.random.default_rng(0)
+    corner = np.array([[0.0, 0, 0], [1, 0, 0], [0, 1, 0]])
+    structures = [Structure([8, 1, 1], corner + rng.normal(0, 0.1, (3, 3)), 6 * np.eye(3), True) for _ in range(8)]
+    results = potential.predict(structures)
+    frames = [
+        Frame(s, Labels(energy=r.energy + 0.03 * rng.normal(), forces=r.forces + 0.1 * rng.normal(size=(3, 3)), stress=r.stress))
+        for s, r in zip(structures, results, strict=True)
+    ]
+    write(folder / "data.xyz", frames)
+    write(folder / "charges.xyz", [Frame(s, Labels(charges=np.zeros(3))) for s in structures])
+    potential.save(folder / "two.safetensors")
+    potential.member(0).save(folder / "one.safetensors")
+    return folder
+
+
+@pytest.fixture
+def run(files, capsys, monkeypatch):
+    """The command in this process: what it prints for a potential, with these options."""
+    monkeypatch.setattr(console, "_width", 200)
+
+    def command(name, data="data.xyz", **options):
+        evaluate_command(files / name, [str(files / data)], **options)
+        return capsys.readouterr().out
+
+    return command
+
+
+def test_the_flag_is_there_and_a_missing_sigma_is_one_line(files):
+    command = [sys.executable, "-m", "eqpot.cli.main", "evaluate", files / "one.safetensors", files / "data.xyz", "--uncertainty"]
+    found = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    (line,) = [line for line in found.stderr.splitlines() if line.startswith("eqpot: ")]
+    assert found.returncode == 1 and "one.safetensors: predicts no σ" in line and "ensemble.members" in line and not found.stdout
+
+
+def test_the_table_has_every_quantity_and_element(run):
+    text = run("two.safetensors", uncertainty=True)
+    for part in ("force, meV/Å", "energy, meV/atom", "stress, GPa", "inside 95 %", "ENCE", "AUSE", "CRPS", "by element"):
+        assert part in text, part
+    line = next(line for line in text.splitlines() if line.startswith("values"))
+    assert line.split() == ["values", "8", "24", "48"]
+    assert text.split("by element")[-1].splitlines()[2].split()[:2] == ["H", "16"]
+
+
+def test_json_holds_the_scores_with_ranges_in_ev(run, files, potential):
+    scores = json.loads(run("two.safetensors", uncertainty=True, as_json=True))["uncertainty"]
+    expected = summarise(*evaluate(potential, read([str(files / "data.xyz")])).force_uncertainty())
+    assert set(scores) == {"forces", "energy_per_atom", "stress"}
+    assert scores["forces"]["nll"] == pytest.approx(expected["nll"], rel=1e-4)
+    low, high = scores["forces"]["ranges"]["crps"]
+    assert low < scores["forces"]["crps"] < high and set(scores["forces"]["elements"]) == {"H", "O"}
+
+
+def test_the_table_speaks_of_mev_where_json_speaks_of_ev(run):
+    scores = json.loads(run("two.safetensors", uncertainty=True, as_json=True))["uncertainty"]["forces"]
+    lines = run("two.safetensors", uncertainty=True).splitlines()
+    rmse, nll = (next(x for x in lines if x.startswith(start)) for start in ("RMS error ", "NLL"))
+    assert f"{1000 * scores['rmse']:.3g}" in rmse and f"{scores['nll'] + np.log(1000):.2f}" in nll
+
+
+def test_without_the_flag_two_lines_are_enough(run):
+    text = run("two.safetensors")
+    assert "Force uncertainty" in text and "Spearman" in text and "ENCE" not in text
+    assert set(json.loads(run("two.safetensors", as_json=True))["uncertainty"]) == {"forces"}
+
+
+def test_one_member_is_silent_without_the_flag(run):
+    assert "ncertainty" not in run("one.safetensors")
+    assert json.loads(run("one.safetensors", as_json=True))["uncertainty"] is None
+
+
+def test_labels_without_a_sigma_are_not_enough(run):
+    with pytest.raises(DataError, match="no labelled energies, forces or stress"):
+        run("two.safetensors", data="charges.xyz", uncertainty=True)
