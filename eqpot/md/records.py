@@ -13,7 +13,7 @@ from eqpot.md.status import Status
 
 @dataclass(frozen=True, eq=False)
 class Snapshot:
-    """One frame: step, time [fs], energies [eV], temperature [K], pressure [GPa], and NaN for what there is not; arrays per atom in Å, Å/fs and eV/Å. See `Run`."""
+    """One frame: step, time [fs], energies [eV], temperature [K], pressure [GPa]; arrays per atom in Å, Å/fs and eV/Å; NaN for what there is not. See `Run`."""
 
     step: int
     time_fs: float

@@ -105,7 +105,8 @@ LOGGED = {
 class ExtendedXYZ(TextFile):
     """Extended XYZ that ASE reads back with energy, forces, stress, velocities and periodicity.
 
-    Per atom: species, pos [Å], momenta (ASE's units, amu·Å·√(eV/amu)), forces [eV/Å], force_std [eV/Å], novelty if the potential has a domain, and masses where they are not standard.
+    Per atom: species, pos [Å], momenta (ASE's units, amu·Å·√(eV/amu)), forces [eV/Å], force_std [eV/Å], novelty where the potential knows it, and masses
+    where they are not standard.
     Per frame: energy, energy_std, kinetic_energy, conserved_energy, bias_energy [eV], stress [eV/Å³], pressure_GPa, temperature_K, time_fs, step.
     Numbers read back bit for bit.
     """

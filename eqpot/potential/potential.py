@@ -7,7 +7,7 @@ members, saves itself to one file, and becomes an ASE calculator. It cannot be c
 import dataclasses
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -18,16 +18,14 @@ from eqpot.core.errors import EqpotError, StructureError
 from eqpot.graph import Frame, Graph, Host, Structure, collate, prepare
 from eqpot.graph.batching import Capacity, bucket, species_index
 from eqpot.nn import choose_backend
-from eqpot.potential.derivatives import Prediction, predict_members
 from eqpot.potential.files import read_potential, write_potential
 from eqpot.potential.heads import head_index, only_head
 from eqpot.potential.members import place_members
+from eqpot.potential.passes import features_of, grouped, judged_prediction
 from eqpot.potential.result import Result, split
 from eqpot.potential.spec import ModelSpec, Params
-from eqpot.potential.trust import Judge, Judgement, Trust, pass_judgement
+from eqpot.potential.trust import Judge, Trust
 
-ATOMS_PER_BATCH = 256
-"""Structures are predicted together until a batch holds this many atoms."""
 DIRECT_FORCES = "this potential has direct forces, which are no derivatives of its energy and do not conserve it: it is for pretraining"
 
 
@@ -213,7 +211,7 @@ class Potential:
         params = jax.tree.map(lambda leaf: leaf[0], self.member(member).params)
         for batch, graph in self.batches(hosts):
             with jax.enable_x64(self.dtype == "float64"):
-                features = np.asarray(_features(self.spec, params, graph), np.float64)
+                features = np.asarray(features_of(self.spec, params, graph), np.float64)
             ends = np.cumsum([len(hosts[k]) for k in batch])
             found.update(zip(batch, np.split(features[: ends[-1]], ends[:-1]), strict=True))
         return found[0] if single else [found[k] for k in range(len(hosts))]
@@ -257,14 +255,14 @@ class Potential:
             chosen = [hosts[k] for k in batch]
             with jax.enable_x64(self.dtype == "float64"):
                 stress = any(h.structure.pbc.all() for h in chosen)
-                arrays, judgement = jax.device_get(_predict(self.spec, self._placed, self.judge, graph, stress))
+                arrays, judgement = jax.device_get(judged_prediction(self.spec, self._placed, self.judge, graph, stress))
             references = [self.references(h) for h in chosen]
             results.update(zip(batch, split(chosen, arrays, judgement, references, self.label_noise, self.trust), strict=True))
         return [results[k] for k in range(len(hosts))]
 
     def batches(self, hosts: Sequence[Host], capacity: Capacity | None = None) -> Iterator[tuple[list[int], Graph]]:
         """Indices and padded graph of each batch of prepared structures; `capacity` forces the padded size."""
-        for batch in _batches(hosts):
+        for batch in grouped(hosts):
             chosen = [hosts[k] for k in batch]
             yield batch, collate(chosen, capacity or bucket(chosen), self.dtype)
 
@@ -298,29 +296,3 @@ class Potential:
             ArchiveError: see `read_archive`; also when tensors do not fit the architecture in the header.
         """
         return cls(*read_potential(path))
-
-
-def _batches(hosts: Sequence[Host]) -> list[list[int]]:
-    """Indices grouped by size, each group with at most `ATOMS_PER_BATCH` atoms or one structure."""
-    batches: list[list[int]] = []
-    atoms = 0
-    for k in sorted(range(len(hosts)), key=lambda k: (len(hosts[k]), k)):
-        if not batches or atoms + len(hosts[k]) > ATOMS_PER_BATCH:
-            batches.append([])
-            atoms = 0
-        batches[-1].append(k)
-        atoms += len(hosts[k])
-    return batches
-
-
-@partial(jax.jit, static_argnames=("spec", "stress"))
-def _predict(spec: ModelSpec, params: Params, judge: Judge, graph: Graph, stress: bool) -> tuple[Prediction, Judgement]:
-    """The prediction of all members, without descriptors, and what is to be thought of it."""
-    prediction = predict_members(spec, params, graph, stress)
-    judgement = pass_judgement(judge, spec, params, graph, prediction.features)
-    return dataclasses.replace(prediction, features=prediction.features[..., :0]), judgement
-
-
-@partial(jax.jit, static_argnames="spec")
-def _features(spec: ModelSpec, params: Params, graph: Graph) -> Any:
-    return spec.evaluate(params, graph, spec.describe(graph)).features

@@ -12,7 +12,7 @@ from eqpot.core.errors import ConfigError, EqpotError, StructureError
 from eqpot.graph import Structure
 from eqpot.graph.batching import bucket
 from eqpot.potential import Potential
-from eqpot.potential.potential import _batches, _predict
+from eqpot.potential.passes import grouped, judged_prediction
 from eqpot.testing import samples
 
 
@@ -186,17 +186,17 @@ def test_a_thousand_sizes_few_programs(potential):
     chains = [potential.prepare(random_chain(rng, n)) for n in rng.integers(1, 513, 1000)]
     cubes = [potential.prepare(Atoms(rng.choice([1, 6, 8], n), grid[:n])) for n in rng.integers(1, 513, 200)]
     for hosts in (chains, cubes):
-        assert len({bucket([hosts[k] for k in batch]) for batch in _batches(hosts)}) <= 12
+        assert len({bucket([hosts[k] for k in batch]) for batch in grouped(hosts)}) <= 12
 
 
 def test_shapes_compile_once(potential):
     rng = np.random.default_rng(1)
     potential.predict(random_chain(rng, 20))
-    before = _predict._cache_size()
+    before = judged_prediction._cache_size()
     for n in (18, 20, 22, 24):
         potential.predict(random_chain(rng, n))
     potential.member(0).astype("float32")
-    assert _predict._cache_size() == before
+    assert judged_prediction._cache_size() == before
 
 
 def test_another_way_of_evaluating_gives_the_same(potential, structures):
