@@ -11,10 +11,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+from ase.build import bulk
 
 from benchmarks.common import table, write
 from eqpot.core.config import build, load_yaml, override
 from eqpot.data import Dataset, read
+from eqpot.graph import Structure
 from eqpot.potential import Calibration, Potential, QuantityCalibration, Trust
 from eqpot.training import FitConfig, fit
 from eqpot.training.setup import load_data
@@ -54,6 +56,7 @@ def main() -> None:
             first = next(iter(sets))
             held_out, sets[first] = sets[first][:HELD_OUT], sets[first][HELD_OUT:]
         rows = judge(replace(potential, trust=Trust()), train, held_out, sets)
+        rows["foreign"] = strangers(calibrate(potential, held_out), train, next(iter(sets.values())), FOREIGN[name]())
         rows |= {
             "recipe": recipe,
             "changes": changes,
@@ -84,6 +87,50 @@ def judge(potential: Potential, train: Dataset, held_out: Dataset, sets: dict[st
     for key in sets:
         table(f"forces, {key}", [{"method": name, **found[key]} for name, found in scores.items() if key in found])
     return {"scores": scores, "detection": detection(methods, train, sets) if len(sets) > 1 else {}}
+
+
+def curves() -> dict[str, list[Structure]]:
+    """What an ethanol potential has not seen: pairs of atoms, a hydrogen pulled off, other molecules of the same elements."""
+    files = {
+        "pairs of atoms": "ethanol_botnet/test_dimers",
+        "H pulled off": "ethanol_botnet/test_H_removal",
+        "malonaldehyde": "rmd17/malonaldehyde_test_01",
+        "ethanol with methanol": "ethanol_botnet/test_ethanol_methanol",
+    }
+    return {key: [f.structure for f in read(f"{DATA}/{path}.extxyz.gz", index=slice(0, 200))] for key, path in files.items()}
+
+
+def phases() -> dict[str, list[Structure]]:
+    """Rattled crystals of silicon that are not in its training set: the same volume per atom in other lattices."""
+    rng, volume, found = np.random.default_rng(0), 20.02, {}
+    for lattice, per_cell in (("sc", 1), ("bcc", 2), ("fcc", 4)):
+        cubes = [bulk("Si", lattice, a=(volume * per_cell) ** (1 / 3), cubic=True) * 2 for _ in range(20)]
+        for atoms in cubes:
+            atoms.rattle(0.05, rng=rng)
+        found[lattice] = [Structure.from_atoms(atoms) for atoms in cubes]
+    return found
+
+
+FOREIGN = {"3bpa": lambda: {}, "ethanol_50": curves, "ethanol_950": curves, "si": phases}
+
+
+def strangers(potential: Potential, train: Dataset, test: Dataset, foreign: dict[str, list[Structure]]) -> dict:
+    """Share of structures with an atom outside of the domain, and how well their doubt tells them from the test set."""
+    model = fit_domain(potential, train)
+    known, rows = model.predict([f.structure for f in test]), []
+    inside = np.array([r.structure_doubt for r in known])
+    for name, structures in {"test": [f.structure for f in test], **foreign}.items():
+        results = [r for r in model.predict(structures) if len(r.numbers) > 1]
+        row = {
+            "set": name,
+            "outside": np.mean([not r.known for r in results]),
+            "largest novelty": np.median([r.novelty.max() for r in results]),
+        }
+        doubt = np.array([r.structure_doubt for r in results])
+        rows.append(row | {"doubt": np.median(doubt), "auroc doubt": auroc(inside, doubt)})
+    rows = [{k: v if isinstance(v, str) else round(float(v), 4) for k, v in row.items()} for row in rows]
+    table("structures with an atom outside of the domain", rows)
+    return {row["set"]: row for row in rows}
 
 
 def global_factors(potential: Potential, held_out: Dataset) -> Calibration:

@@ -10,7 +10,7 @@ import eqpot
 from eqpot.cli.console import console, error_table, status
 from eqpot.cli.fit import evaluate_held_out, read_history, run_fit
 from eqpot.cli.md import md_progress
-from eqpot.cli.reporting import write_run_report
+from eqpot.cli.reporting import calibration_line, write_run_report
 from eqpot.core.config import build, load_yaml
 
 RECIPE = Path("train/recipes/quickstart.yaml")
@@ -36,7 +36,8 @@ def main() -> None:
     report = write_run_report(HOME / "report.html", "Quickstart: ethanol", potential, read_history(HOME), evaluations, run, 300)
     status.rule(f"done in {(time.monotonic() - began) / 60:.1f} minutes")
     console.print(
-        f"potential    {HOME / 'potential.safetensors'}\ntrajectory   {HOME / 'md.extxyz'}\nreport       {report}   (open it in a browser)\n\n"
+        f"potential    {HOME / 'potential.safetensors'}\ntrajectory   {HOME / 'md.extxyz'}\nreport       {report}   (open it in a browser)\n"
+        f"σ            {calibration_line(potential, HOME / 'potential.safetensors')}\n\n"
         f"next:  eqpot inspect {HOME / 'potential.safetensors'}\n"
         f"       eqpot evaluate {HOME / 'potential.safetensors'} train/data/ethanol_gfn2.extxyz.xz\n"
         f"       eqpot md {HOME / 'potential.safetensors'} {HOME / 'md.extxyz'} --temperature 500 --time-ps 1\n"

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from eqpot.cli.console import console, error_table, facts, kernels, print_json, progress_bar, status
-from eqpot.cli.reporting import write_run_report
+from eqpot.cli.reporting import calibration_line, write_run_report
 
 
 def fit(
@@ -35,15 +35,15 @@ def fit(
     potential = run_fit(settings, home, overwrite=overwrite)
     if not is_first():
         return
-    evaluations = evaluate_held_out(potential, settings)
+    evaluations, made = evaluate_held_out(potential, settings), home / "potential.safetensors"
     report = write_run_report(home / "report.html", settings.name, potential, read_history(home), evaluations)
     if as_json:
         errors = {name: evaluation.summary() for name, evaluation in evaluations.items()}
-        print_json({"folder": home, "potential": home / "potential.safetensors", "report": report, "errors": errors})
+        calibrated = bool(potential.trust.calibration and potential.trust.calibration.calibrated)
+        print_json({"folder": home, "potential": made, "report": report, "errors": errors, "calibrated": calibrated})
         return
     console.print(error_table(f"Errors of the {potential.n_members}-member mean", evaluations))
-    console.print(f"\npotential  {home / 'potential.safetensors'}\nreport     {report}")
-    made = home / "potential.safetensors"
+    console.print(f"\npotential  {made}\nreport     {report}\nσ          {calibration_line(potential, made)}")
     console.print(f"\nnext:  eqpot evaluate {made} DATA\n       eqpot md {made} STRUCTURE --temperature 300")
 
 

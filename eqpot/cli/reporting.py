@@ -13,11 +13,22 @@ def write_run_report(
     evaluations: Mapping[str, Any],
     dynamics: Any = None,
     target_K: float | None = None,
-    scores_before: Mapping[str, Any] | None = None,
 ) -> Path:
-    """One HTML file about a fit; `dynamics` is an `eqpot.md.Run` of the potential, if there is one, thermostatted at `target_K`, and
-    `scores_before` are the scores of the forces' σ on the set that is shown, before it was calibrated."""
+    """One HTML file about a fit; `dynamics` is an `eqpot.md.Run` of the potential, if there is one, thermostatted at `target_K`."""
     from eqpot.training.report import write_report
 
-    parts = {"history": history, "evaluations": evaluations, "scores_before": scores_before, "dynamics": dynamics, "target_K": target_K}
+    parts = {"history": history, "evaluations": evaluations, "dynamics": dynamics, "target_K": target_K}
     return write_report(path, title=title, potential=potential, **parts)
+
+
+def calibration_line(potential: Any, path: Path) -> str:
+    """Whether σ can be taken at its word, and if not, the command that may mend it; `path` is the potential's file."""
+    from eqpot.training.report_uncertainty import calibrated_on, has_sigma
+
+    calibration = potential.trust.calibration
+    if calibration is not None and calibration.calibrated:
+        return f"calibrated on {calibrated_on(calibration)} structures"
+    if not has_sigma(potential):
+        return "not calibrated: no σ; set ensemble.members or ensemble.last_layer"
+    why = f" ({calibration.fault}, of {calibrated_on(calibration)})" if calibration is not None else ""
+    return f"not calibrated{why}: eqpot calibrate {path} HELD_OUT_STRUCTURES"

@@ -11,7 +11,7 @@ from eqpot.graph.structure import charge_of
 
 
 class EqpotCalculator(Calculator):
-    """Mean of the ensemble, with its spread in `results['energy_std']`, `results['forces_std']` and `results['atom_std']`.
+    """Mean of the ensemble, with its uncertainty in `results['energy_std']`, `['forces_std']`, `['atom_std']`, `['stress_std']` and `['novelty']`; see `Result`.
 
     The neighbour list is rebuilt at every call, so any change of cell, periodicity, elements or number of atoms is safe. Padded sizes only grow,
     so a trajectory compiles once or twice.
@@ -55,7 +55,7 @@ class EqpotCalculator(Calculator):
         }
         if result.stress is not None:
             self.results["stress"] = full_3x3_to_voigt_6_stress(result.stress)
-        for name in ("energy_noise", "forces_noise", "charges", "dipole"):
+        for name in ("energy_noise", "forces_noise", "charges", "dipole", "stress_std", "novelty"):
             if getattr(result, name) is not None:
                 self.results[name] = getattr(result, name)
 

@@ -29,7 +29,7 @@ class Domain:
         whitening: W [Z, G, F, F]; row vectors are multiplied from the left.
         centers: c, in whitened coordinates [Z, G, C, F]; unused ones lie `FAR` away.
         limit: distance at which an element's novelty is one [Z].
-        sigma_limit: σ of an atom's force, as the potential gives it, at which doubt is one [eV/Å], [Z]; `FAR` where it has no σ.
+        sigma_limit: σ of an atom's force, not calibrated, at which doubt is one [eV/Å], [Z]; `FAR` where it has no σ.
         kind: 'mahalanobis', 'mixture' or 'landmarks'.
         rule: how the limit was chosen, in words.
     """

@@ -61,6 +61,7 @@ class Result:
         charges: partial charges, mean over members, [atoms] in e.
         dipole: Σ q r, mean over members, [3] in e·Å; None also where any direction is periodic. For a net charge it depends on the origin.
         novelty: how far the surroundings of each atom are from what was seen; above one they are outside of the domain, [atoms].
+        sigma_limit: σ of each atom at which `doubt` is one, calibrated as `atom_std` is, [atoms] in eV/Å.
         calibration: what was applied to the standard deviations.
     """
 
@@ -198,7 +199,7 @@ def _result(
         charges=_mean(arrays.charges, rows),
         dipole=_mean(None if host.structure.pbc.any() else arrays.dipole, g),
         novelty=None if judgement.novelty is None else judgement.novelty[rows].astype(np.float64),
-        sigma_limit=None if trust.domain is None else np.asarray(trust.domain.sigma_limit, float)[host.species],
+        sigma_limit=None if trust.domain is None else _sigma_limit(trust, host, numbers),
         calibration=trust.calibration,
     )
 
@@ -217,6 +218,15 @@ def calibrated(
         size = np.sqrt((stress**2).sum())
         stress = stress * _ratio(quantities["stress"].sigma(size), size)
     return energy, forces, stress
+
+
+def _sigma_limit(trust: Trust, host: Host, numbers: np.ndarray) -> np.ndarray:
+    """Limit of the calibrated σ of each atom."""
+    assert trust.domain is not None
+    limit = np.asarray(trust.domain.sigma_limit, float)[host.species]
+    if trust.calibration is None or "forces" not in trust.calibration.quantities:
+        return limit
+    return trust.calibration.quantities["forces"].sigma(limit, [symbol(int(z)) for z in numbers])
 
 
 def _ratio(new: Any, old: Any) -> Any:

@@ -57,7 +57,7 @@ def reliability(levels: np.ndarray, observed: np.ndarray, factor: float | None, 
     axes.text(0.05, 0.95, "under-confident:\nσ too large", va="top", **remark)
     axes.text(0.95, 0.05, "over-confident:\nσ too small", ha="right", bbox={"facecolor": "white", "alpha": 0.8, "linewidth": 0}, **remark)
     axes.set(xlim=(0, 100), ylim=(0, 100), aspect="equal", xlabel="errors expected inside the region [%]", ylabel="errors found inside [%]")
-    axes.legend(loc="center right", bbox_to_anchor=(1, 0.3))
+    axes.legend(loc="center right", bbox_to_anchor=(1, 0.32), frameon=True, framealpha=0.92, **BOX)
     return panel("Reliability", figure, _verdict(levels, observed, factor) + _without(nominal, raw))
 
 

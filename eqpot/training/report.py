@@ -25,7 +25,6 @@ def write_report(
     potential: Potential | None = None,
     history: Iterable[Any] | None = None,
     evaluations: Mapping[str, Evaluation] | None = None,
-    scores_before: Mapping[str, Any] | None = None,
     dynamics: Any = None,
     target_K: float | None = None,
     notes: Iterable[str] = (),
@@ -37,8 +36,8 @@ def write_report(
         title: its heading.
         potential: what was trained; its metadata fill the table.
         history: rows of log.jsonl or `EpochReport`s.
-        evaluations: name → `Evaluation`; figures and tables show 'test', or else the last one that has errors.
-        scores_before: of the forces of that evaluation before σ was calibrated (`eqpot.uncertainty.summarise`), drawn beside those after it.
+        evaluations: name → `Evaluation`; figures and tables show 'test', or else the last one that has errors. Where its σ is calibrated, the
+            reliability before that is drawn beside it.
         dynamics: an `eqpot.md.Run`, or anything with its arrays.
         target_K: temperature of the thermostat [K].
         notes: sentences to show near the top.
@@ -51,7 +50,7 @@ def write_report(
     known = [name for name, e in sets.items() if any(getattr(e, q.key) for q in QUANTITIES)]
     main = "test" if "test" in known else known[-1] if known else None
     shown = sets.get(main or "")
-    trust, scores = uncertainty(shown, scores_before)
+    trust, scores = uncertainty(shown, potential)
     sections = {
         "Learning": _learning(rows, (potential.metadata if potential else {}).get("config") or {}),
         "Accuracy": accuracy(sets, main, potential),

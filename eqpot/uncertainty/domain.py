@@ -153,7 +153,8 @@ def _chi(level: float, dimensions: int) -> float:
 
 
 def _sigma_limit(potential: Potential, frames: tuple[Frame, ...]) -> np.ndarray:
-    """σ below which the share `SIGMA_QUANTILE` of an element's atoms trained on lie; `FAR` without σ."""
+    """σ, not calibrated, below which the share `SIGMA_QUANTILE` of an element's atoms trained on lie; `FAR` without σ."""
+    potential = replace(potential, trust=replace(potential.trust, calibration=None))
     results = potential.predict([f.structure for f in frames[:: max(1, len(frames) // 200)]])
     sigma, numbers = np.concatenate([r.atom_std for r in results]), np.concatenate([r.numbers for r in results])
     own = [sigma[numbers == atomic_number(e)] for e in potential.elements]

@@ -9,7 +9,7 @@ from ase.build import bulk, molecule
 
 from eqpot.core.errors import DataError
 from eqpot.graph import Frame, Structure
-from eqpot.potential import Potential
+from eqpot.potential import Calibration, Potential, QuantityCalibration, SigmaMap
 from eqpot.potential.domain import novelty
 from eqpot.uncertainty import fit_domain
 from eqpot.uncertainty.domain import _fit_element, farthest_points, shrunk_correlation
@@ -29,14 +29,14 @@ def known(potential, frames):
 
 
 def rows(rng, n=4000, f=5):
-    return rng.normal(size=(n, f)) @ (np.eye(f) + 0.3 * rng.normal(size=(f, f))) + rng.normal(size=f)
+    return rng.normal(size=(n, f)) * rng.uniform(0.7, 1.4, f) + rng.normal(size=f)
 
 
 def test_the_distance_of_many_atoms_is_that_of_mahalanobis():
     """With many rows the shrinkage vanishes: (x − μ)ᵀ Σ⁻¹ (x − μ), which no linear map of the descriptors changes."""
     rng = np.random.default_rng(0)
     x = rows(rng, 100_000)
-    for linear in (np.eye(5), np.eye(5) + 0.2 * rng.normal(size=(5, 5))):
+    for linear in (np.eye(5), np.linalg.qr(rng.normal(size=(5, 5)))[0] * rng.uniform(0.5, 2, 5)):
         y = x @ linear
         whitening, centers, _ = _fit_element(y, "mahalanobis", "quantile", 0.99, 1, rng)
         square = np.sum((y[:50] @ whitening[0] - centers[0, 0]) ** 2, -1)
@@ -108,6 +108,15 @@ def test_what_was_not_seen_is_told(known, frames):
         result = known.predict(strange)
         assert not result.known
         assert result.novelty.max() > 1.5 * max(r.novelty.max() for r in fresh)
+
+
+def test_calibration_moves_sigma_and_its_limit_alike(known, frames):
+    """Doubt compares σ with σ of what was trained on: a factor for both changes nothing."""
+    factor = {"*": SigmaMap.factor(5.0), "C": SigmaMap.factor(0.2)}
+    trusted = replace(known.trust, calibration=Calibration("scale", {"forces": QuantityCalibration(factor, {"*": ()})}))
+    before, after = (p.predict(frames[70].structure) for p in (known, replace(known, trust=trusted)))
+    assert not np.allclose(before.atom_std, after.atom_std)
+    np.testing.assert_allclose(after.doubt, before.doubt)
 
 
 def test_doubt_is_one_at_both_edges(known, frames):
