@@ -27,7 +27,7 @@ from eqpot.graph.neighbors import MIN_DISTANCE
 from eqpot.md.driver import enough
 from eqpot.md.ensembles import NVE
 from eqpot.md.fire import Method
-from eqpot.md.forces import Evaluation, Field, Sizes, blank, evaluate, no_candidates, refresh
+from eqpot.md.forces import Evaluation, Field, Sizes, blank, evaluate, has_room, no_candidates, refresh
 from eqpot.md.segment import choose
 from eqpot.md.state import Particles
 from eqpot.md.status import Status
@@ -116,12 +116,6 @@ class Shot:
 def under_way(search: Search, most: Int[Either, ""]) -> Bool[Array, " G"]:
     """Which groups are not there yet, and may look further."""
     return (search.status == 0) & (search.excess > 1) & (search.looks < most)
-
-
-def has_room(candidates: Candidates, slots: Array, sizes: Sizes) -> Bool[Array, ""]:
-    """Whether nothing had to be left out of the neighbours."""
-    needs = candidates.needs.max(0)
-    return (needs[0] <= sizes.grid.per_bin) & (needs[1] <= sizes.grid.slots) & (needs[2] == 0) & (slots <= sizes.slots)
 
 
 @partial(jax.jit, static_argnames=("spec", "sizes", "method", "block"))

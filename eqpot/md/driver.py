@@ -18,7 +18,7 @@ from eqpot.graph.structure import Structure
 from eqpot.md import segment
 from eqpot.md.bias import Bias
 from eqpot.md.ensembles import Ensemble, empty_chain, stacked
-from eqpot.md.forces import Field, Sizes, is_stressed, no_candidates
+from eqpot.md.forces import Field, Sizes, has_room, is_stressed, no_candidates
 from eqpot.md.records import Snapshot
 from eqpot.md.state import State
 from eqpot.md.status import Status
@@ -130,7 +130,7 @@ class Driver:
                 for f, g in np.argwhere(reached):
                     if frames[f][g] is None:
                         frames[f][g] = self._snapshot(jax.tree.map(lambda x, at=(f, g): x[at], host), int(g))
-            if bool(segment.has_room(self.motion, self.sizes)):
+            if bool(has_room(self.motion.candidates, self.motion.slots, self.sizes)):
                 return frames
             self._grow()
 

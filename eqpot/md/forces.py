@@ -233,6 +233,12 @@ def as_graph(table: EdgeTable, particles: Particles, cell: Float[Array, "S 3 3"]
     )
 
 
+def has_room(candidates: Candidates, slots: Array, sizes: Sizes) -> Bool[Array, ""]:
+    """Whether nothing had to be left out of the neighbours."""
+    needs = candidates.needs.max(0)
+    return (needs[0] <= sizes.grid.per_bin) & (needs[1] <= sizes.grid.slots) & (needs[2] == 0) & (slots <= sizes.slots)
+
+
 def blank(positions: Float[Array, "S N 3"]) -> Evaluation:
     """An evaluation of zeros, to start from."""
     atoms = jnp.zeros_like(positions)

@@ -13,7 +13,7 @@ from eqpot.core.units import KB
 from eqpot.graph.cell_list import Candidates
 from eqpot.graph.graph import Either
 from eqpot.md.ensembles import Ensemble
-from eqpot.md.forces import Evaluation, Field, Sizes, blank, evaluate, refresh
+from eqpot.md.forces import Evaluation, Field, Sizes, blank, evaluate, has_room, refresh
 from eqpot.md.maps import kinetic_energy
 from eqpot.md.state import Particles, State
 from eqpot.md.status import Status
@@ -85,12 +85,6 @@ def begin(state: State, candidates: Candidates) -> Motion:
     return Motion(step, jnp.zeros_like(step), state, blank(state.positions), state.positions, candidates, zero, zero)
 
 
-def has_room(motion: Motion, sizes: Sizes) -> Bool[Array, ""]:
-    """Whether nothing had to be left out of the neighbours."""
-    needs = motion.candidates.needs.max(0)
-    return (needs[0] <= sizes.grid.per_bin) & (needs[1] <= sizes.grid.slots) & (needs[2] == 0) & (motion.slots <= sizes.slots)
-
-
 @partial(jax.jit, static_argnames=("spec", "sizes"))
 def advance(
     spec: ModelSpec,
@@ -137,7 +131,7 @@ def advance(
         done = choose(m.step >= 0, done, m.state)
         new = replace(m, candidates=candidates, searches=m.searches + fresh.astype(jnp.int32), slots=slots)
         status = judge(done, result, temperature(done, particles), bounds) | jnp.where(sane, 0, int(Status.TOO_FAR))
-        going = (m.status == 0) & has_room(new, sizes)
+        going = (m.status == 0) & has_room(new.candidates, new.slots, sizes)
         good = going & (status == 0)
         return replace(
             new,
@@ -149,7 +143,7 @@ def advance(
         )
 
     def run_to(m: Motion, end: Array) -> tuple[Motion, Shot]:
-        m = jax.lax.while_loop(lambda m: ((m.step < end) & (m.status == 0)).any() & has_room(m, sizes), take, m)
+        m = jax.lax.while_loop(lambda m: ((m.step < end) & (m.status == 0)).any() & has_room(m.candidates, m.slots, sizes), take, m)
         return m, Shot(m.step, m.state, m.evaluation, observe(ensemble, particles, length, m))
 
     return jax.lax.scan(run_to, motion, ends)

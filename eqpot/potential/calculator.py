@@ -11,7 +11,7 @@ from eqpot.graph.structure import charge_of
 
 
 class EqpotCalculator(Calculator):
-    """Mean of the ensemble, with its uncertainty in `results['energy_std']`, `['forces_std']`, `['atom_std']`, `['stress_std']` and `['novelty']`; see `Result`.
+    """Mean of the ensemble; its uncertainty is in `results` as `energy_std`, `forces_std`, `atom_std`, `stress_std` and `novelty`, see `Result`.
 
     The neighbour list is rebuilt at every call, so any change of cell, periodicity, elements or number of atoms is safe. Padded sizes only grow,
     so a trajectory compiles once or twice.

@@ -16,14 +16,14 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from jax.core import Tracer
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Float, Int
 
 from eqpot.core.errors import SimulationError
 from eqpot.core.tree import record
 from eqpot.graph.cell_list import Box, Candidates, covers, search
 from eqpot.md.differentiable.schedule import Schedule, bounded, plan, segmented
 from eqpot.md.differentiable.start import Start
-from eqpot.md.forces import evaluate
+from eqpot.md.forces import evaluate, has_room
 from eqpot.md.state import Push, State
 
 
@@ -202,7 +202,7 @@ def _arrive(start: Start, candidates: Candidates, state: State) -> tuple[Moment,
     particles, listed = one(start.particles), one(candidates)
     result, slots = evaluate(start.spec, start.field, particles, listed, state.positions[None], state.cell[None], start.sizes)
     positions, cell = jax.lax.stop_gradient((state.positions, state.cell))
-    room = _has_room(start, candidates) & (slots <= start.sizes.slots)
+    room = has_room(listed, slots, start.sizes)
     finite = jnp.isfinite(positions).all() & jnp.isfinite(result.energy[0])
     covered = covers(candidates, positions, cell, start.field.cutoff) | ~finite
     flags = ((room, Fault.NO_ROOM), (covered, Fault.LEFT_LIST), (finite, Fault.NOT_FINITE))
@@ -214,11 +214,6 @@ def _search(start: Start, state: State) -> Candidates:
     """The neighbour list of a state, which has no derivative."""
     positions, cell = jax.lax.stop_gradient((state.positions, state.cell))
     return search(positions, Box(cell, start.particles.pbc), start.particles.real, start.field.radius, start.sizes.grid)
-
-
-def _has_room(start: Start, candidates: Candidates) -> Bool[Array, ""]:
-    needs, grid = candidates.needs, start.sizes.grid
-    return (needs[0] <= grid.per_bin) & (needs[1] <= grid.slots) & (needs[2] == 0)
 
 
 def _spoilt(tree: Any, faults: Int[Array, ""], start: Start) -> Any:
