@@ -11,6 +11,9 @@ KB: Final = 8.617330337217213e-05
 FS: Final = 0.09822694788464063
 """One femtosecond in the internal time unit Å·√(amu/eV)."""
 
+COULOMB: Final = 14.399645351950545
+"""e²/4πε₀, the energy of two elementary charges at a distance of 1 Å [eV·Å]."""
+
 EV_PER_A3_TO_GPA: Final = 160.21766208
 """1 eV/Å³ in GPa."""
 

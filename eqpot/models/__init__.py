@@ -6,6 +6,7 @@ from flax import nnx
 
 from eqpot.models.base import AtomOutputs, EnergyModel, Geometry, Normalization
 from eqpot.models.config import EquivariantConfig
+from eqpot.models.electrostatics import Coulomb, CoulombConfig
 from eqpot.models.equivariant import Equivariant
 from eqpot.models.kinds import ModelConfig, SumConfig, TermConfig, model_config
 from eqpot.models.pairs import InversePower, InversePowerConfig, ZBLConfig, ZBLRepulsion
@@ -37,11 +38,15 @@ def build_term(config: Any, elements: tuple[str, ...], normalization: Normalizat
         return ZBLRepulsion(config, elements)
     if isinstance(config, InversePowerConfig):
         return InversePower(config, elements)
+    if isinstance(config, CoulombConfig):
+        return Coulomb(config)
     return Equivariant(config, len(elements), normalization, backend, rngs=rngs)
 
 
 __all__ = [
     "AtomOutputs",
+    "Coulomb",
+    "CoulombConfig",
     "EnergyModel",
     "Equivariant",
     "EquivariantConfig",

@@ -7,11 +7,18 @@ from pydantic import Field, WrapValidator, field_validator, model_validator
 
 from eqpot.core.config import build
 from eqpot.core.errors import ConfigError, did_you_mean
+from eqpot.graph import Structure
 from eqpot.models.config import EquivariantConfig
+from eqpot.models.electrostatics import CoulombConfig
 from eqpot.models.pairs import InversePowerConfig, ZBLConfig
 from eqpot.models.settings import ModelSettings, NamedSettings
 
-TERMS: dict[str, type[ModelSettings]] = {"equivariant": EquivariantConfig, "zbl": ZBLConfig, "inverse-power": InversePowerConfig}
+TERMS: dict[str, type[ModelSettings]] = {
+    "equivariant": EquivariantConfig,
+    "zbl": ZBLConfig,
+    "inverse-power": InversePowerConfig,
+    "coulomb": CoulombConfig,
+}
 """What a sum may consist of. A new kind is a configuration here and in `TermConfig`, and a line in `eqpot.models.build_term`."""
 
 
@@ -40,7 +47,7 @@ def _by_kind(kinds: Mapping[str, type[ModelSettings]]) -> WrapValidator:
     return WrapValidator(validate)
 
 
-TermConfig = Annotated[EquivariantConfig | ZBLConfig | InversePowerConfig, _by_kind(TERMS)]
+TermConfig = Annotated[EquivariantConfig | ZBLConfig | InversePowerConfig | CoulombConfig, _by_kind(TERMS)]
 """Union of the configurations of all terms of a sum."""
 
 
@@ -77,6 +84,20 @@ class SumConfig(NamedSettings):
                 f"terms: '{sources['forces']}' has direct_forces, which would leave out the forces of the other terms; switch them off"
             )
         return self
+
+    @model_validator(mode="after")
+    def _each_term_is_given_what_it_reads(self) -> "SumConfig":
+        for name, term in self.terms.items():
+            for missing in sorted({*term.reads} - {*self.outputs}):
+                raise ConfigError(
+                    f"terms: '{name}' ({term.kind}) needs {missing}; say {missing}: true for the network '{self.network_name}'"
+                )
+        return self
+
+    def check(self, structure: Structure) -> None:
+        """See `ModelSettings.check`: all terms must have an energy for the structure."""
+        for term in self.terms.values():
+            term.check(structure)
 
     @property
     def network_name(self) -> str:

@@ -1,10 +1,11 @@
 """What the configuration of every model answers, whatever its kind."""
 
-from typing import Any
+from typing import Any, ClassVar
 
 from pydantic import model_validator
 
 from eqpot.core.config import Config
+from eqpot.graph import Structure
 
 
 class ModelSettings(Config):
@@ -12,7 +13,19 @@ class ModelSettings(Config):
 
     Each kind also answers `cutoff`, `receptive_field` [Å], `n_layers`, `heads`, `n_heads`, `noise`, `charges`, `direct_forces`, `outputs` (names of the
     fields of `AtomOutputs` that the model fills besides the energy), and `summary`, one line for people.
+
+    Attributes:
+        reads: fields of `AtomOutputs` that the model, as a term of a sum, needs another term to fill.
     """
+
+    reads: ClassVar[tuple[str, ...]] = ()
+
+    def check(self, structure: Structure) -> None:
+        """Refuse a structure that the model has no energy for; on the host, before anything is computed.
+
+        Raises:
+            StructureError: with what was found, and what to do.
+        """
 
     @property
     def network(self) -> Any:

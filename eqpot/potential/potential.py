@@ -156,7 +156,9 @@ class Potential:
             StructureError: for a structure without meaning, or an element that the potential has not seen.
             EqpotError: for a head that the potential does not know.
         """
-        return prepare(Structure.from_atoms(atoms), self.elements, self.cutoff, self.head_index(head))
+        structure = Structure.from_atoms(atoms)
+        self.spec.config.check(structure)
+        return prepare(structure, self.elements, self.cutoff, self.head_index(head))
 
     def references(self, host: Host) -> np.ndarray:
         """Reference energy of each atom of a structure [eV], in float64."""
@@ -170,8 +172,9 @@ class Potential:
         """`offset` of a structure at the first level of theory, without its neighbours [eV].
 
         Raises:
-            StructureError: for an element that the potential has not seen.
+            StructureError: for an element that the potential has not seen, or a structure that its model has no energy for.
         """
+        self.spec.config.check(structure)
         return float(np.asarray(self.reference_energies)[species_index(structure, self.elements)].sum())
 
     def predict(self, atoms: Any, head: str | None = None) -> Any:

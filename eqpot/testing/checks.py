@@ -1,6 +1,7 @@
 """Run the whole suite, or parts of it, and see the numbers."""
 
 from collections.abc import Callable, Sequence
+from math import isfinite
 from typing import Any
 
 import jax
@@ -59,6 +60,8 @@ OF_DERIVATIVES = ("net_force", "stress_symmetry", "forces", "stress", "work", "h
 """Laws that forces obey because they are derivatives of an energy; direct forces are asked for all others."""
 OF_OUTPUTS = {"charges": "charges", "dipole": "charges", "noise": "noise", "heads": "heads"}
 """Laws of an output, and the key of the configuration that switches it on."""
+OF_A_RANGE = ("fragments", "reach")
+"""Laws of models whose atoms do not see farther than their receptive field, where there is one."""
 
 
 class Report(dict[str, float]):
@@ -77,6 +80,8 @@ def applies(law: str, spec: Any) -> bool:
     """Whether a law says anything about a model."""
     if law in OF_DERIVATIVES:
         return is_conservative(spec)
+    if law in OF_A_RANGE:
+        return isfinite(getattr(spec.config, "receptive_field", 0.0))
     return law not in OF_OUTPUTS or bool(getattr(spec.config, OF_OUTPUTS[law], False))
 
 

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from eqpot.core.elements import atomic_number, symbol
-from eqpot.core.errors import ConfigError, DataError
+from eqpot.core.errors import ConfigError, DataError, StructureError
 from eqpot.data import (
     Dataset,
     Frames,
@@ -185,6 +185,11 @@ def make_problem(config: FitConfig, train: Frames, valid: Frames) -> Problem:
         model = config.model.changed(heads=tuple(config.data.heads)) if config.data.heads else config.model
         reference, e0 = _references(config, known, elements, model.heads)
         spec, initial, measured_of = ModelSpec(model, elements, Normalization()), None, [f for f in known if not is_isolated_atom(f)]
+    for frame in (*known, *valid[: min(len(valid), KNOWN_FRAMES)]):
+        try:
+            spec.config.check(frame.structure)
+        except StructureError as error:
+            raise StructureError(f"{frame.origin}: {error}") from None
     make = {"elements": spec.elements, "cutoff": spec.config.cutoff, "reference": e0, "heads": spec.config.heads}
     measured = make_samples(list(measured_of), **make)
     if not config.finetune:

@@ -1,0 +1,205 @@
+"""A network whose charges attract each other: the laws of all models, what is refused, training without labels of charges, dynamics."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from ase.build import bulk
+
+import eqpot
+from eqpot.core.config import build
+from eqpot.core.errors import ConfigError, StructureError
+from eqpot.core.units import COULOMB
+from eqpot.data import Dataset
+from eqpot.graph import Frame, Labels, Structure, collate, prepare
+from eqpot.models import CoulombConfig, Normalization, SumConfig, ZBLConfig, model_config
+from eqpot.physics import gaussian_kernel, plan_ewald, point_energies
+from eqpot.potential import ModelSpec, Potential, predict
+from eqpot.potential.archive import flatten
+from eqpot.testing import check_model
+from eqpot.training import FitConfig
+
+NETWORK = {
+    "cutoff": 3.5,
+    "hidden": "4x0e",
+    "l_max": 1,
+    "n_radial": 3,
+    "n_layers": 1,
+    "correlation": 2,
+    "radial_hidden": [4],
+    "readout_hidden": 4,
+    "charges": True,
+}
+ELEMENTS = ("H", "C", "O")
+CRYSTAL = 4.2 * np.eye(3)
+POINTS = np.array([[0, 0, 0], [1.6, 0.1, 0.2], [0.3, 1.5, 1.9]])
+
+
+def spec_of(elements=ELEMENTS, network=None, others=None, **coulomb):
+    terms = {"network": {**NETWORK, **(network or {})}, "electrostatics": {"kind": "coulomb", **coulomb}, **(others or {})}
+    return ModelSpec(build(SumConfig, {"kind": "sum", "terms": terms}), elements, Normalization(6.0, 1.0, (0.1,) * len(elements)))
+
+
+run = jax.jit(predict, static_argnums=0)
+
+
+def both(spec, params, structures, dtype="float64"):
+    """What the sum says, and what its network says alone."""
+    params = jax.tree.map(lambda x: np.asarray(x, dtype), params)
+    network = ModelSpec(spec.config.network, spec.elements, spec.normalization)
+    with jax.enable_x64(dtype == "float64"):
+        graph = jax.tree.map(jnp.asarray, collate([prepare(s, spec.elements, spec.config.cutoff) for s in structures], dtype=dtype))
+        return jax.device_get((run(spec, params, graph), run(network, params["terms"]["network"], graph)))
+
+
+def test_it_obeys_the_laws_of_all_models(draw):
+    """But those of a range, which it does not have: 'fragments' and 'reach' are not asked of it."""
+    spec = spec_of(background="uniform")
+    report = check_model(spec, draw(spec, 0), skip=("hessian", "work", "cutoff_slope"))
+    print(report)
+    assert "reach" not in report and spec.config.receptive_field == np.inf and spec.config.cutoff == 3.5
+
+
+@pytest.mark.slow
+def test_its_curvature_and_its_float32(draw):
+    spec = spec_of(background="uniform")
+    print(check_model(spec, draw(spec, 0), only=("hessian", "work", "cutoff_slope")))
+    print(check_model(spec, draw(spec, 0), dtype="float32", skip=("extensivity",)))
+
+
+def test_it_adds_the_energy_of_the_charges(draw):
+    """A crystal, a molecule and a dimer far beyond the cutoff in one batch; the charges of the crystal are points less their near pairs."""
+    spec = spec_of(smearing=0.4, tolerance=1e-12)
+    far = Structure([1, 8, 1, 8], [[0, 0, 0], [1, 0, 0], [30, 0, 0], [31, 0, 0]])
+    crystal, molecule = Structure([1, 6, 8], POINTS, CRYSTAL, True), Structure([1, 6, 8], POINTS)
+    found, network = both(spec, draw(spec, 0), [crystal, molecule, far])
+    added = found.energy - network.energy
+    np.testing.assert_allclose(found.charges, network.charges, rtol=1e-12)
+    assert np.abs(added[:3]).min() > 1e-4
+    with jax.enable_x64(True):
+        for k, (structure, rows) in enumerate(((molecule, slice(3, 6)), (far, slice(6, 10)))):
+            distance = np.linalg.norm(structure.positions[None] - structure.positions[:, None], axis=-1)
+            q, apart = found.charges[rows], distance > 0
+            kernel = np.where(apart, gaussian_kernel(jnp.asarray(np.where(apart, distance, 1)), 0.4), 0)
+            assert added[k + 1] == pytest.approx(COULOMB / 2 * q @ kernel @ q, rel=1e-8)
+        q, images = found.charges[:3], (np.array(list(np.ndindex(5, 5, 5))) - 2) @ CRYSTAL
+        points = float(point_energies(jnp.asarray(POINTS), jnp.asarray(CRYSTAL), jnp.asarray(q), plan_ewald(CRYSTAL, 3, 1e-13)).sum())
+        distance = np.linalg.norm(POINTS[None, :, None] - POINTS[:, None, None] + images, axis=-1)
+        distance[distance == 0] = np.inf
+        near = np.asarray(jax.lax.erfc(jnp.asarray(distance / (2**0.5 * 0.4)))) / distance
+    assert added[0] == pytest.approx(points - COULOMB / 2 * np.einsum("i,ijl,j->", q, near, q), rel=1e-8)
+
+
+def test_molecules_beyond_the_cutoff_attract_each_other(draw):
+    """A network alone has no force there; charges give one, which falls as the fourth power of the distance for dipoles."""
+    spec = spec_of()
+    pairs = [Structure([1, 8, 1, 8], [[0, 0, 0], [1, 0, 0], [d, 0, 0], [d + 1, 0, 0]]) for d in (20.0, 40.0)]
+    found, network = both(spec, draw(spec, 0), pairs)
+    force = (found.forces - network.forces).reshape(-1, 2, 3)[[1, 3]].sum(1)[:, 0]  # on the second molecule of each
+    np.testing.assert_allclose(network.forces.reshape(-1, 2, 3).sum(1), 0, atol=1e-12)
+    assert force[0] < 0 and force[0] / force[1] == pytest.approx(16, rel=0.1)
+
+
+def test_what_it_reads_must_be_there():
+    for network in ({**NETWORK, "charges": False}, {k: v for k, v in NETWORK.items() if k != "charges"}):
+        with pytest.raises(ConfigError, match=r"'far' \(coulomb\) needs charges; say charges: true for the network 'network'"):
+            build(FitConfig, {"model": {"kind": "sum", "terms": {"network": network, "far": {"kind": "coulomb"}}}})
+    with pytest.raises(ConfigError, match="'coulomb' is a term beside a network and no model alone"):
+        model_config({"kind": "coulomb"})
+    with pytest.raises(ConfigError, match="smearing"):
+        build(CoulombConfig, {"smearing": 0.0})
+    with pytest.raises(ConfigError, match="background"):
+        build(CoulombConfig, {"background": "water"})
+
+
+@pytest.mark.parametrize(
+    ("pbc", "charge", "message"),
+    [
+        ((True, False, False), 0.0, "found one periodic direction, expected none, two or three"),
+        ((True, True, False), 1.0, "found a slab with the charge 1 e, expected a neutral one"),
+        (
+            (True, True, True),
+            -2.0,
+            "found a crystal with the charge -2 e; a uniform background neutralises a charged crystal: say background: uniform",
+        ),
+    ],
+)
+def test_structures_without_a_finite_energy_are_refused(draw, pbc, charge, message):
+    """On the host with a reason; and in a compiled program energy and forces are not numbers, those of others in the batch are."""
+    spec = spec_of()
+    structure = Structure([1, 6, 8], POINTS, CRYSTAL, pbc, charge)
+    with pytest.raises(StructureError, match=message):
+        spec.config.check(structure)
+    found, _ = both(spec, draw(spec, 0), [structure, Structure([1, 6, 8], POINTS)], "float32")
+    assert np.isnan(found.energy[0]) and np.isnan(found.forces[:3]).any()
+    assert np.isfinite(found.energy[1]) and np.isfinite(found.forces[3:6]).all()
+
+
+def test_structures_with_a_finite_energy_are_not():
+    for pbc, charge in ((False, 3.0), (True, 0.0), ((True, False, True), 0.0)):
+        spec_of().config.check(Structure([1, 6, 8], POINTS, CRYSTAL, pbc, charge))
+    spec_of(background="uniform").config.check(Structure([1, 6, 8], POINTS, CRYSTAL, True, -1.0))
+
+
+def frames():
+    """Bent H-O-H with fixed charges of −0.6 and 0.3 e, every second one in a periodic cube; no charge is labelled."""
+    rng, found, charges = np.random.default_rng(0), [], jnp.asarray([-0.6, 0.3, 0.3])
+
+    def energy(x):
+        distance = jnp.linalg.norm(x[None] - x[:, None] + 1e6 * jnp.eye(3)[..., None], axis=-1)
+        bonds = jnp.sum((distance[0, 1:] - 1) ** 2)
+        return COULOMB / 2 * jnp.sum(charges * (gaussian_kernel(distance, 1.0) @ charges)) + 5 * bonds
+
+    slopes = jax.jit(jax.value_and_grad(energy))
+    for k in range(24):
+        positions = np.array([[0, 0, 0], [1.0, 0, 0], [-0.2, 0.95, 0]]) + rng.normal(0, 0.05, (3, 3))
+        value, slope = slopes(jnp.asarray(positions, jnp.float32))
+        cell = 9.0 * np.eye(3) * (k % 2)
+        labels = Labels(energy=float(value), forces=-np.asarray(slope, float))
+        found.append(Frame(Structure([8, 1, 1], positions, cell, k % 2 == 1), labels, origin=f"toy:frame {k}"))
+    return Dataset(tuple(found))
+
+
+def test_charges_are_learned_without_labels(tmp_path):
+    """Two epochs on energies and forces alone move the parameters of the charges, of molecules and crystals in one batch."""
+    spec = spec_of(("H", "O"))
+    settings = {
+        "name": "charged",
+        "data": {"valid": 6},
+        "model": spec.config.archived(),
+        "ensemble": {"members": 2},
+        "training": {"epochs": 2, "batch_size": 6},
+    }
+    with jax.numpy_dtype_promotion("strict"):
+        fitted = eqpot.fit(settings, frames(), folder=tmp_path)
+    fresh, found = flatten(fitted.spec.init_members([0, 1])), flatten(fitted.params)
+    moved = [np.abs(found[name] - value).max() for name, value in fresh.items() if "outputs/charges" in name]
+    assert moved and min(moved) > 1e-5
+    again = Potential.load(fitted.save(tmp_path / "p.safetensors"))
+    water = frames()[0].structure
+    assert again.predict(water).energy == fitted.predict(water).energy
+    assert abs(again.predict(water).charges.sum()) < 1e-5
+
+
+def test_dynamics_of_a_crystal_conserves_energy():
+    """Ions in a small periodic cell, in float64: the error of the total energy is that of Verlet, of the square of the timestep."""
+    spec = spec_of(("Na", "Cl"), others={"repulsion": ZBLConfig().archived()}, network={"cutoff": 4.0})
+    params = spec.init_members([0])
+    potential = Potential(spec, params, (0.0, 0.0)).astype("float64")
+    atoms = bulk("NaCl", "rocksalt", a=5.6, cubic=True)
+    atoms.rattle(0.1, seed=1)
+    atoms.set_velocities(0.02 * np.random.default_rng(2).normal(size=(8, 3)))
+    readout = params["terms"]["network"]["outputs"]["charges"]["weights"]
+    readout[max(readout)] = readout[max(readout)] * (
+        0.2 / np.abs(potential.predict(atoms).charges).max()
+    )  # without biases: charges are in proportion
+    potential = Potential(spec, params, (0.0, 0.0)).astype("float64")
+    errors, charges = [], np.abs(potential.predict(atoms).charges).max()
+    with jax.numpy_dtype_promotion("standard"):
+        for timestep, n_steps in ((2.0, 50), (1.0, 100)):
+            options = {"every": int(10 / timestep), "precision": "float64", "max_temperature_K": 1e6}
+            found = eqpot.simulate(potential, atoms, eqpot.NVE(timestep_fs=timestep), n_steps, **options)
+            errors.append(np.abs(found.total_energy - found.total_energy[0]).max())
+    exchanged = np.ptp(found.kinetic_energy)
+    print(f"charges up to {charges:.2f} e, errors {errors} eV, {exchanged:.3f} eV exchanged")
+    assert charges > 0.15 and errors[1] < 0.02 * exchanged and errors[0] / errors[1] > 3
