@@ -14,7 +14,7 @@ from ase.build import bulk, molecule
 from benchmarks.common import interleaved, table, write
 from eqpot.graph import Frame, Labels, Structure
 from eqpot.models import EquivariantConfig, Normalization
-from eqpot.potential import ModelSpec, Potential
+from eqpot.potential import ModelSpec, Potential, place_members
 from eqpot.potential.passes import judged_prediction
 from eqpot.uncertainty import calibrate, fit_domain, fit_last_layer
 
@@ -52,7 +52,7 @@ def main() -> None:
         calls = {}
         for way, potential in ways.items():
             ((_, graph),) = potential.batches([host])
-            arguments = (potential.spec, potential._placed, potential.judge, graph, bool(atoms.pbc.all()))
+            arguments = (potential.spec, place_members(potential.params), potential.judge, graph, bool(atoms.pbc.all()))
             calls[way] = lambda a=arguments: judged_prediction(*a)
         times = interleaved(calls, 15)
         plain = times["one member"]

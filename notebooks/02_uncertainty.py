@@ -117,11 +117,10 @@ print(f"ρ within one element, the stricter question: {within}")
 # ## Calibration
 # `eqpot.calibrate` compares σ with errors on frames that were held out and learns a growing function σ → σ' for each element. It refuses frames that
 # were trained on. Then it tests itself on structures that it left out, and says so if it failed. A growing function keeps the order of the atoms of an
-# element, so ρ changes little: calibration repairs the size of σ, not what it knows. The domain, which holds the σ that is usual in training, is then
-# fitted again.
+# element, so ρ changes little: calibration repairs the size of σ, not what it knows.
 
 # %%
-potential = eqpot.fit_domain(eqpot.calibrate(raw, to_calibrate), train)
+potential = eqpot.calibrate(raw, to_calibrate)
 calibration = potential.trust.calibration
 verdict = "it stood its own test" if calibration.calibrated else f"not calibrated: {calibration.fault}"
 print(f"{calibration.method} calibration on {len(to_calibrate)} frames: {verdict}")

@@ -153,22 +153,17 @@ class Evaluation:
         return {g: Evaluation(tuple(self.frames[k] for k in ks), tuple(self.results[k] for k in ks)) for g, ks in rows.items()}
 
     def force_uncertainty(self) -> tuple[np.ndarray, np.ndarray]:
-        """Per-atom length of the force error and predicted σ (`force_sigma`) [eV/Å], over all frames with forces."""
+        """Per-atom length of the force error and σ (`Result.atom_std`) [eV/Å], over all frames with forces."""
         rows = [(r, f) for f, r in zip(self.frames, self.results, strict=True) if f.labels.forces is not None]
         if not rows:
             return np.zeros(0), np.zeros(0)
         error = np.concatenate([np.linalg.norm(r.forces - f.labels.forces, axis=1) for r, f in rows])
-        return error, np.concatenate([force_sigma(r) for r, _ in rows])
+        return error, np.concatenate([r.atom_std for r, _ in rows])
 
     def summary(self) -> dict[str, Any]:
         """All errors as a JSON-able mapping."""
         names = ("energy", *(q.key for q in QUANTITIES))
         return {"frames": len(self.frames), **{n: vars(e) for n in names if (e := getattr(self, n)) is not None}}
-
-
-def force_sigma(result: Result) -> np.ndarray:
-    """σ of each atom's force vector [eV/Å], [atoms]."""
-    return result.atom_std
 
 
 def evaluate(potential: Potential, frames: Iterable[Frame]) -> Evaluation:

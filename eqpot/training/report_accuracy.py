@@ -11,7 +11,7 @@ from eqpot.core.elements import symbol
 from eqpot.graph import Frame
 from eqpot.potential import Potential, Result
 from eqpot.training import figures
-from eqpot.training.metrics import FORCE, QUANTITIES, Errors, Evaluation, force_sigma
+from eqpot.training.metrics import FORCE, QUANTITIES, Errors, Evaluation
 from eqpot.training.page import Panel, gallery, number, paragraph, subheading, table
 from eqpot.training.report_run import references
 from eqpot.training.structures3d import Scene, scenes
@@ -129,7 +129,7 @@ def worst(shown: Evaluation) -> str:
     """The structures with the largest force error of an atom, or without forces, of the energy."""
     cases = [c for f, r in zip(shown.frames, shown.results, strict=True) if (c := _case(f, r))]
     cases = sorted(cases, key=lambda c: c.size, reverse=True)[:WORST]
-    ensemble = any((force_sigma(c.result) > 0).any() for c in cases)
+    ensemble = any((c.result.atom_std > 0).any() for c in cases)
     rows = [
         (
             Path(c.frame.origin).name or "unnamed",
@@ -160,7 +160,7 @@ def _case(frame: Frame, result: Result) -> Case | None:
 
 
 def _sigma(case: Case) -> float | None:
-    return None if case.atom is None else float(force_sigma(case.result)[case.atom])
+    return None if case.atom is None else float(case.result.atom_std[case.atom])
 
 
 def _scene(case: Case, row: tuple[str, ...], ensemble: bool) -> Scene:
@@ -175,4 +175,4 @@ def _scene(case: Case, row: tuple[str, ...], ensemble: bool) -> Scene:
         parts.append(f"energy off by {energy} meV/atom")
     text = " · ".join(parts)
     caption = f"<b>{escape(formula)}</b> · {escape(origin)}<br>{escape(text)}"
-    return Scene(case.frame.structure, caption, f"{formula}, {origin}: {text}", error, force_sigma(case.result) if ensemble else None)
+    return Scene(case.frame.structure, caption, f"{formula}, {origin}: {text}", error, case.result.atom_std if ensemble else None)
