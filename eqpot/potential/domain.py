@@ -47,8 +47,8 @@ def novelty(domain: Domain, features: Float[Array, "N F"], species: Int[Array, "
     dtype = features.dtype
 
     def group(whitening: Array, centers: Array) -> Array:
-        apart = (features @ whitening.astype(dtype))[:, None] - centers.astype(dtype)
-        return jnp.min(jnp.sum(apart**2, -1), -1)
+        white = features @ whitening.astype(dtype)
+        return jnp.min(jax.lax.map(lambda center: jnp.sum((white - center) ** 2, -1), centers.astype(dtype)), 0)
 
     def element(found: Array, each: tuple[Array, Array, Array, Array]) -> tuple[Array, None]:
         index, whitening, centers, limit = each

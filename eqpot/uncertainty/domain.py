@@ -94,8 +94,7 @@ def _fit_element(
     if kind == "landmarks":
         white = rows @ whitening[0]
         middles = white[farthest_points(white, centers)][None]
-    square = [((rows @ w)[:, None] - m) ** 2 for w, m in zip(whitening, middles, strict=True)]
-    distance = np.sqrt(np.min([s.sum(-1).min(-1) for s in square], 0))
+    distance = np.sqrt(np.min([apart(rows @ w, m).min(1) for w, m in zip(whitening, middles, strict=True)], 0))
     edge = _chi(level, rows.shape[1]) if limit == "chi2" else float(np.quantile(distance, level))
     return whitening.astype(np.float32), middles.astype(np.float32), max(edge, 1e-6)
 
@@ -113,9 +112,9 @@ def shrunk_correlation(white: Float[np.ndarray, "n f"]) -> Float[np.ndarray, "f 
     """(1 − s)·S + s·I of rows of mean zero and unit variance, with the intensity s of Ledoit and Wolf (2004), lemma 3.2 and eq. 14."""
     n, f = white.shape
     sample = white.T @ white / n
-    apart = ((sample - np.eye(f)) ** 2).sum()
+    off = ((sample - np.eye(f)) ** 2).sum()
     noise = ((white**2).sum(1) ** 2).sum() / n**2 - (sample**2).sum() / n
-    shrink = 1.0 if apart == 0 else float(np.clip(noise / apart, 1e-6, 1))
+    shrink = 1.0 if off == 0 else float(np.clip(noise / off, 1e-6, 1))
     return (1 - shrink) * sample + shrink * np.eye(f)
 
 
@@ -125,14 +124,19 @@ def clusters(rows: Float[np.ndarray, "n f"], count: int, rng: np.random.Generato
     white = (rows - rows.mean(0)) / np.where(size > 0, size, 1)
     middles = white[farthest_points(white, count, first=int(rng.integers(len(white))))]
     for _ in range(ROUNDS):
-        own = ((white[:, None] - middles) ** 2).sum(-1).argmin(1)
+        own = apart(white, middles).argmin(1)
         kept = [k for k in range(len(middles)) if (own == k).sum() >= max(2, len(rows) // (10 * count))]
         moved = np.stack([white[own == k].mean(0) for k in kept])
         if moved.shape == middles.shape and np.allclose(moved, middles):
             break
         middles = moved
-    own = ((white[:, None] - middles) ** 2).sum(-1).argmin(1)
+    own = apart(white, middles).argmin(1)
     return [own == k for k in range(len(middles)) if (own == k).any()]
+
+
+def apart(rows: Float[np.ndarray, "n f"], centers: Float[np.ndarray, "c f"]) -> Float[np.ndarray, "n c"]:
+    """Squared distances; one centre after the other, as all differences at once would not fit in memory."""
+    return np.stack([((rows - center) ** 2).sum(1) for center in centers], 1)
 
 
 def farthest_points(points: Float[np.ndarray, "n f"], count: int, first: int | None = None) -> np.ndarray:
