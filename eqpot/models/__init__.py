@@ -5,6 +5,7 @@ from typing import Any
 from flax import nnx
 
 from eqpot.models.base import AtomOutputs, EnergyModel, Geometry, Normalization
+from eqpot.models.behler import BehlerParrinello, BehlerParrinelloConfig
 from eqpot.models.config import EquivariantConfig
 from eqpot.models.electrostatics import Coulomb, CoulombConfig
 from eqpot.models.equivariant import Equivariant
@@ -40,11 +41,15 @@ def build_term(config: Any, elements: tuple[str, ...], normalization: Normalizat
         return InversePower(config, elements)
     if isinstance(config, CoulombConfig):
         return Coulomb(config)
+    if isinstance(config, BehlerParrinelloConfig):
+        return BehlerParrinello(config, len(elements), normalization, rngs=rngs)
     return Equivariant(config, len(elements), normalization, backend, rngs=rngs)
 
 
 __all__ = [
     "AtomOutputs",
+    "BehlerParrinello",
+    "BehlerParrinelloConfig",
     "Coulomb",
     "CoulombConfig",
     "EnergyModel",

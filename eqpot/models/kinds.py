@@ -8,13 +8,17 @@ from pydantic import Field, WrapValidator, field_validator, model_validator
 from eqpot.core.config import build
 from eqpot.core.errors import ConfigError, did_you_mean
 from eqpot.graph import Structure
+from eqpot.models.behler import BehlerParrinelloConfig
 from eqpot.models.config import EquivariantConfig
 from eqpot.models.electrostatics import CoulombConfig
 from eqpot.models.pairs import InversePowerConfig, ZBLConfig
 from eqpot.models.settings import ModelSettings, NamedSettings
 
+NETWORKS: dict[str, type[ModelSettings]] = {"equivariant": EquivariantConfig, "behler-parrinello": BehlerParrinelloConfig}
+"""What may stand alone, and once in a sum."""
+
 TERMS: dict[str, type[ModelSettings]] = {
-    "equivariant": EquivariantConfig,
+    **NETWORKS,
     "zbl": ZBLConfig,
     "inverse-power": InversePowerConfig,
     "coulomb": CoulombConfig,
@@ -47,7 +51,7 @@ def _by_kind(kinds: Mapping[str, type[ModelSettings]]) -> WrapValidator:
     return WrapValidator(validate)
 
 
-TermConfig = Annotated[EquivariantConfig | ZBLConfig | InversePowerConfig | CoulombConfig, _by_kind(TERMS)]
+TermConfig = Annotated[EquivariantConfig | BehlerParrinelloConfig | ZBLConfig | InversePowerConfig | CoulombConfig, _by_kind(TERMS)]
 """Union of the configurations of all terms of a sum."""
 
 
@@ -105,9 +109,9 @@ class SumConfig(NamedSettings):
         return next(name for name, term in self.terms.items() if "features" in term.outputs)
 
     @property
-    def network(self) -> EquivariantConfig:
+    def network(self) -> Any:
         """Configuration of the network."""
-        return self.terms[self.network_name]  # type: ignore[return-value]
+        return self.terms[self.network_name]
 
     def changed(self, **changes: Any) -> "SumConfig":
         """A copy with other values of keys of the network."""
@@ -168,15 +172,17 @@ class SumConfig(NamedSettings):
         return "sum of " + "; ".join(term.summary for term in self.terms.values())
 
 
-ModelConfig = Annotated[EquivariantConfig | SumConfig, _by_kind({"equivariant": EquivariantConfig, "sum": SumConfig})]
+MODELS: dict[str, type[ModelSettings]] = {**NETWORKS, "sum": SumConfig}
+"""What stands alone."""
+
+ModelConfig = Annotated[EquivariantConfig | BehlerParrinelloConfig | SumConfig, _by_kind(MODELS)]
 """Union of the configurations of models that stand alone; without `kind`, a network is meant."""
 
 
-def model_config(values: Mapping[str, Any]) -> EquivariantConfig | SumConfig:
+def model_config(values: Mapping[str, Any]) -> EquivariantConfig | BehlerParrinelloConfig | SumConfig:
     """Validate values as the configuration of a model.
 
     Raises:
         ConfigError: for the first fault, see `eqpot.core.config.build`.
     """
-    kinds = {"equivariant": EquivariantConfig, "sum": SumConfig}
-    return build(_class_of(kinds, values), values)  # type: ignore[return-value]
+    return build(_class_of(MODELS, values), values)  # type: ignore[return-value]

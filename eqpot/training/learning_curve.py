@@ -103,6 +103,8 @@ def _variants(base: FitConfig, models: Any, capacities: Sequence[int] | None) ->
         raise ConfigError("found both models and capacities, expected one of them")
     plain = base.model_dump(exclude_unset=True)  # what is not set means more than its default
     if capacities is not None:
+        if base.model.network.kind != "equivariant":
+            raise ConfigError(f"capacities are channels of an equivariant network: found the kind '{base.model.network.kind}', use models")
         degree = parse_hidden(base.model.network.hidden)[1]
         sized = {c: base.model.changed(hidden=hidden(c, degree)) for c in capacities}
         changes = {f"{c} channels": {"model": model.model_dump(exclude_unset=True)} for c, model in sized.items()}

@@ -127,6 +127,13 @@ def test_what_makes_no_curve_is_refused_before_anything_is_trained(trainings, pl
     assert not trainings and not (tmp_path / "none").exists()
 
 
+def test_capacities_are_of_equivariant_networks(trainings, frames, tmp_path):
+    descriptors = {"model": {"kind": "behler-parrinello"}, "data": {"valid": 8}}
+    with pytest.raises(ConfigError, match="found the kind 'behler-parrinello', use models"):
+        learning_curve(descriptors, [5, 10], folder=tmp_path / "none", train=frames, capacities=[4])
+    assert not trainings
+
+
 def made(model, size, seed, scale, exponent):
     """A point on an exact law."""
     errors = {"frames": 9, "forces": {"mae": scale * size**-exponent, "rmse": 1.0, "count": 9}}
