@@ -67,9 +67,8 @@ def require_enough(frames: Frames | None) -> None:
 
 def know_itself(potential: Potential, config: EnsembleConfig, problem: Problem, calibration: Frames | None) -> Potential:
     """The potential with the domain of its training frames and, where it was asked for, a last layer and a calibration."""
-    known = [
-        problem.train[k].frame for k in np.unique(np.linspace(0, len(problem.train) - 1, min(len(problem.train), MOST_FRAMES)).astype(int))
-    ]
+    chosen = np.linspace(0, len(problem.train) - 1, min(len(problem.train), MOST_FRAMES)).astype(int).tolist()
+    known = [problem.train[k].frame for k in chosen]
     if config.last_layer:
         potential = fit_last_layer(potential, known, config.last_layer, config.readouts, config.readout_forces)
     if calibration is not None:

@@ -36,7 +36,11 @@ DEEP = {
 }
 
 
-@pytest.mark.parametrize("name", MODELS)
+COSTLY = ("quintuples, vectors", "quadruples, vectors, l_max 3")
+"""Half a minute of compilation each; one of their kind is among `DEEP`."""
+
+
+@pytest.mark.parametrize("name", [pytest.param(name, marks=pytest.mark.slow) if name in COSTLY else name for name in MODELS])
 def test_first_derivatives(name, make_spec, draw):
     spec = make_spec(**MODELS[name])
     for dtype in ("float64", "float32"):

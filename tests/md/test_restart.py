@@ -129,7 +129,7 @@ simulate(morse(2), crystal(), NPT(300.0, 1.0, timestep_fs=2.0), 4000, every=5, t
 """
 
 
-@pytest.mark.parametrize("suffix", [".extxyz", ".h5"])
+@pytest.mark.parametrize("suffix", [".extxyz", pytest.param(".h5", marks=pytest.mark.slow)])
 def test_a_killed_process_is_resumed(tmp_path, suffix):
     """SIGKILL, thrice, in the midst of writing; then to the end."""
     script = [sys.executable, "-c", SCRIPT.format(tests=str(Path(__file__).parents[1]))]

@@ -160,6 +160,7 @@ def frames():
     return Dataset(tuple(found))
 
 
+@pytest.mark.slow
 def test_charges_are_learned_without_labels(tmp_path):
     """Two epochs on energies and forces alone move the parameters of the charges, of molecules and crystals in one batch."""
     spec = spec_of(("H", "O"))

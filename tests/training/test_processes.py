@@ -41,7 +41,7 @@ SETTINGS = {
 }
 
 
-@pytest.mark.parametrize(("name", "kills"), [("plain", 8), ("everything", 6), ("likelihood", 6)])
+@pytest.mark.parametrize(("name", "kills"), [pytest.param("plain", 8, marks=pytest.mark.slow), ("everything", 6), ("likelihood", 6)])
 def test_killed_and_started_again_equals_uninterrupted_bit_for_bit(name, kills, tmp_path):
     """Twenty deaths in all: at random steps, and within a save at a random moment of it. Every life continues the one before."""
     rng = random.Random(name)
