@@ -21,7 +21,7 @@ from eqpot.core.tree import record
 from eqpot.graph import Graph
 from eqpot.models.base import AtomOutputs, EnergyModel, Normalization
 from eqpot.models.readouts import of_head
-from eqpot.models.settings import NamedSettings
+from eqpot.models.settings import Heads, NamedSettings
 from eqpot.nn import SpeciesLinear
 from eqpot.nn.layers import normal_param, scaled_silu
 
@@ -43,7 +43,7 @@ class BehlerParrinelloConfig(NamedSettings):
     n_angular: int = Field(default=2, ge=1, le=8, description="radial widths of the angular functions G⁵: r_c/2, r_c/4, …")
     powers: tuple[int, ...] = Field(default=(1, 2, 4, 8), description="ζ of the angular functions, each with λ = ±1; at most 16")
     hidden: tuple[PositiveInt, ...] = Field(default=(32, 32), description="hidden widths of the network of each element")
-    heads: tuple[str, ...] = Field(default=(), description="levels of theory, by name, that share all but the last layer")
+    heads: Heads = Field(default=(), description="levels of theory, by name, that share all but the last layer")
 
     @field_validator("powers")
     @classmethod
@@ -61,13 +61,6 @@ class BehlerParrinelloConfig(NamedSettings):
             raise ConfigError("hidden: found no width, expected at least one, such as [32, 32]")
         return hidden
 
-    @field_validator("heads")
-    @classmethod
-    def _heads_have_names_of_their_own(cls, heads: tuple[str, ...]) -> tuple[str, ...]:
-        if len(set(heads)) < len(heads) or not all(name.strip() == name != "" for name in heads):
-            raise ConfigError(f"heads: found {list(heads)}, expected names that differ, none of them empty")
-        return heads
-
     def changed(self, **changes: Any) -> "BehlerParrinelloConfig":
         """A copy with other values; keys of other networks may be given as long as they are switched off.
 
@@ -83,11 +76,6 @@ class BehlerParrinelloConfig(NamedSettings):
     def receptive_field(self) -> float:
         """Atoms see as far as the cutoff [Å]."""
         return self.cutoff
-
-    @property
-    def n_heads(self) -> int:
-        """Number of levels of theory, at least one."""
-        return max(1, len(self.heads))
 
     @property
     def summary(self) -> str:

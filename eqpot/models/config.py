@@ -5,7 +5,7 @@ from typing import Any, Literal
 from pydantic import Field, PositiveInt, field_validator, model_validator
 
 from eqpot.core.errors import ConfigError, did_you_mean
-from eqpot.models.settings import ModelSettings
+from eqpot.models.settings import Heads, ModelSettings
 
 
 def parse_hidden(text: str) -> tuple[int, int]:
@@ -76,7 +76,7 @@ class EquivariantConfig(ModelSettings):
     direct_forces: bool = Field(
         default=False, description="read forces from vector features instead of differentiating: fast, for pretraining; not conservative"
     )
-    heads: tuple[str, ...] = Field(default=(), description="levels of theory, by name, that share all but the readouts")
+    heads: Heads = Field(default=(), description="levels of theory, by name, that share all but the readouts")
 
     @model_validator(mode="before")
     @classmethod
@@ -111,18 +111,6 @@ class EquivariantConfig(ModelSettings):
         if self.direct_forces and self.l_max < 1:
             raise ConfigError("direct_forces are read from features of degree 1: found l_max 0, expected at least 1")
         return self
-
-    @field_validator("heads")
-    @classmethod
-    def _heads_have_names_of_their_own(cls, heads: tuple[str, ...]) -> tuple[str, ...]:
-        if len(set(heads)) < len(heads) or not all(name.strip() == name != "" for name in heads):
-            raise ConfigError(f"heads: found {list(heads)}, expected names that differ, none of them empty")
-        return heads
-
-    @property
-    def n_heads(self) -> int:
-        """Number of levels of theory, at least one."""
-        return max(1, len(self.heads))
 
     @property
     def receptive_field(self) -> float:

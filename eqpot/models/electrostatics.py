@@ -11,7 +11,7 @@ from eqpot.core.errors import StructureError
 from eqpot.core.tree import record
 from eqpot.graph import Graph, Structure
 from eqpot.models.base import AtomOutputs, EnergyModel
-from eqpot.models.settings import NamedSettings
+from eqpot.models.settings import KnownTermSettings
 from eqpot.physics import open_energies, periodic_energies
 
 NEUTRAL = 1e-3
@@ -19,16 +19,9 @@ NEUTRAL = 1e-3
 BACKGROUND = "a uniform background neutralises a charged crystal: say background: uniform for this term, or give the structure no charge"
 
 
-class CoulombConfig(NamedSettings):
+class CoulombConfig(KnownTermSettings):
     """Gaussian charges, which a network predicts, attract and repel each other at any distance; in vacuum, in slabs and in crystals."""
 
-    n_layers: ClassVar[int] = 1
-    heads: ClassVar[tuple[str, ...]] = ()
-    n_heads: ClassVar[int] = 1
-    noise: ClassVar[bool] = False
-    charges: ClassVar[bool] = False
-    direct_forces: ClassVar[bool] = False
-    outputs: ClassVar[tuple[str, ...]] = ()
     reads: ClassVar[tuple[str, ...]] = ("charges",)
     cutoff: ClassVar[float] = 0.0
     receptive_field: ClassVar[float] = float("inf")

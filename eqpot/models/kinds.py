@@ -147,11 +147,6 @@ class SumConfig(NamedSettings):
         return self.network.heads
 
     @property
-    def n_heads(self) -> int:
-        """Number of levels of theory, at least one."""
-        return self.network.n_heads
-
-    @property
     def noise(self) -> bool:
         """Whether the network predicts the noise of the labels."""
         return self.network.noise

@@ -3,7 +3,7 @@
 Their energies end at an outer radius of each pair of elements, which lies within their cutoff; masked slots lie on the cutoff and give nothing.
 """
 
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -17,7 +17,7 @@ from eqpot.core.errors import ConfigError, StructureError
 from eqpot.core.numerics import safe_norm
 from eqpot.graph import Graph
 from eqpot.models.base import AtomOutputs, EnergyModel
-from eqpot.models.settings import NamedSettings
+from eqpot.models.settings import KnownTermSettings
 from eqpot.physics import covalent_sums, inverse_power, pair_radii, zbl_pairs, zbl_switched
 from eqpot.physics.repulsion import FACTOR, LARGEST_OUTER
 
@@ -54,16 +54,8 @@ def numbers_of(name: str) -> tuple[int, int]:
     return first, second
 
 
-class PairConfig(NamedSettings):
+class PairConfig(KnownTermSettings):
     """What all terms of pairs have in common: no outputs but the energy, and an outer radius."""
-
-    n_layers: ClassVar[int] = 1
-    heads: ClassVar[tuple[str, ...]] = ()
-    n_heads: ClassVar[int] = 1
-    noise: ClassVar[bool] = False
-    charges: ClassVar[bool] = False
-    direct_forces: ClassVar[bool] = False
-    outputs: ClassVar[tuple[str, ...]] = ()
 
     factor: float = Field(default=FACTOR, gt=0, le=2, description="outer radius of a pair in sums of covalent radii, at most 3 Å")
     outer: float | None = Field(default=None, gt=0, le=10, description="outer radius of all pairs [Å], instead of `factor`")

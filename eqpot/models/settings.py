@@ -1,17 +1,28 @@
 """What the configuration of every model answers, whatever its kind."""
 
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
-from pydantic import model_validator
+from pydantic import AfterValidator, model_validator
 
 from eqpot.core.config import Config
+from eqpot.core.errors import ConfigError
 from eqpot.graph import Structure
+
+
+def _names_that_differ(heads: tuple[str, ...]) -> tuple[str, ...]:
+    if len(set(heads)) < len(heads) or not all(name.strip() == name != "" for name in heads):
+        raise ConfigError(f"heads: found {list(heads)}, expected names that differ, none of them empty")
+    return heads
+
+
+Heads = Annotated[tuple[str, ...], AfterValidator(_names_that_differ)]
+"""Levels of theory, by name; none where there is only one."""
 
 
 class ModelSettings(Config):
     """Base of the configurations of models.
 
-    Each kind also answers `cutoff`, `receptive_field` [Å], `n_layers`, `heads`, `n_heads`, `noise`, `charges`, `direct_forces`, `outputs` (names of the
+    Each kind also answers `cutoff`, `receptive_field` [Å], `n_layers`, `heads`, `noise`, `charges`, `direct_forces`, `outputs` (names of the
     fields of `AtomOutputs` that the model fills besides the energy), and `summary`, one line for people.
 
     Attributes:
@@ -26,6 +37,11 @@ class ModelSettings(Config):
         Raises:
             StructureError: with what was found, and what to do.
         """
+
+    @property
+    def n_heads(self) -> int:
+        """Number of levels of theory, at least one."""
+        return max(1, len(self.heads))  # type: ignore[attr-defined]
 
     @property
     def network(self) -> Any:
@@ -51,3 +67,14 @@ class NamedSettings(ModelSettings):
 
     def __hash__(self) -> int:
         return hash(self.model_dump_json())  # fields hold dicts, in an order that validation settles
+
+
+class KnownTermSettings(NamedSettings):
+    """Base of the terms of a sum that are known beforehand: nothing is learned of the features of an atom, and nothing is said but the energy."""
+
+    n_layers: ClassVar[int] = 1
+    heads: ClassVar[tuple[str, ...]] = ()
+    noise: ClassVar[bool] = False
+    charges: ClassVar[bool] = False
+    direct_forces: ClassVar[bool] = False
+    outputs: ClassVar[tuple[str, ...]] = ()
