@@ -19,7 +19,12 @@ class KeysConfig(Config):
     forces: str | None = None
     stress: str | None = None
     virial: str | None = None
+    charges: str | None = None
+    dipole: str | None = None
+    total_charge: str | None = None
     group: str | None = None
+    weight: str | None = None
+    head: str | None = None
 
     def label_keys(self) -> LabelKeys:
         """As the readers take them."""

@@ -1,5 +1,6 @@
 """Training learns, resumes to the same numbers, keeps what was made, and says why it stops."""
 
+import dataclasses
 import json
 
 import jax
@@ -8,9 +9,10 @@ import pytest
 
 import eqpot
 from eqpot.core.errors import CheckpointError, ConfigError, DataError, TrainingError
-from eqpot.data import Dataset
+from eqpot.data import Dataset, LabelKeys
 from eqpot.graph import Frame, Labels, Structure
 from eqpot.training.batches import Batches
+from eqpot.training.config import KeysConfig
 from eqpot.training.step import train_step
 
 
@@ -290,3 +292,9 @@ def test_wrong_labels_are_set_before_the_user_after_a_fit(frames, settings, tmp_
     assert all(s.frame.origin != "toy:frame 7" for s in held)  # else it is not among those that are looked at
     assert any("toy:frame 7" in line for line in potential.metadata["warnings"])
     assert "toy:frame 7" in (tmp_path / "suspicious.extxyz").read_text()
+
+
+def test_every_name_of_a_label_can_be_chosen():
+    """A file may call its labels as it likes: what the readers can be told, a fit can be told too."""
+    assert {*KeysConfig.model_fields} == {field.name for field in dataclasses.fields(LabelKeys)}
+    assert KeysConfig(charges="mbis_charges").label_keys() == LabelKeys(charges="mbis_charges")
