@@ -7,9 +7,11 @@ from flax import nnx
 from eqpot.models.base import AtomOutputs, EnergyModel, Geometry, Normalization
 from eqpot.models.behler import BehlerParrinello, BehlerParrinelloConfig
 from eqpot.models.config import EquivariantConfig
-from eqpot.models.electrostatics import Coulomb, CoulombConfig
+from eqpot.models.dispersion import D3Config, Dispersion
+from eqpot.models.electrostatics import ChargeEquilibration, Coulomb, CoulombConfig, EquilibrationConfig
 from eqpot.models.equivariant import Equivariant
 from eqpot.models.kinds import ModelConfig, SumConfig, TermConfig, model_config
+from eqpot.models.linear import LinearConfig, LinearModel, n_invariants, parameters_of
 from eqpot.models.pairs import InversePower, InversePowerConfig, ZBLConfig, ZBLRepulsion
 from eqpot.models.readouts import take_head
 from eqpot.models.sums import SumModel
@@ -41,8 +43,14 @@ def build_term(config: Any, elements: tuple[str, ...], normalization: Normalizat
         return InversePower(config, elements)
     if isinstance(config, CoulombConfig):
         return Coulomb(config)
+    if isinstance(config, D3Config):
+        return Dispersion(config, elements)
+    if isinstance(config, EquilibrationConfig):
+        return ChargeEquilibration(config, len(elements))
     if isinstance(config, BehlerParrinelloConfig):
         return BehlerParrinello(config, len(elements), normalization, rngs=rngs)
+    if isinstance(config, LinearConfig):
+        return LinearModel(config, elements, normalization)
     return Equivariant(config, len(elements), normalization, backend, rngs=rngs)
 
 
@@ -50,14 +58,20 @@ __all__ = [
     "AtomOutputs",
     "BehlerParrinello",
     "BehlerParrinelloConfig",
+    "ChargeEquilibration",
     "Coulomb",
     "CoulombConfig",
+    "D3Config",
+    "Dispersion",
     "EnergyModel",
+    "EquilibrationConfig",
     "Equivariant",
     "EquivariantConfig",
     "Geometry",
     "InversePower",
     "InversePowerConfig",
+    "LinearConfig",
+    "LinearModel",
     "ModelConfig",
     "Normalization",
     "SumConfig",
@@ -67,5 +81,7 @@ __all__ = [
     "ZBLRepulsion",
     "build_model",
     "model_config",
+    "n_invariants",
+    "parameters_of",
     "take_head",
 ]

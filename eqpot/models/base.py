@@ -32,6 +32,7 @@ class AtomOutputs:
         force_noise: standard deviation of the label of a force component [eV/Å], above zero.
         energy_noise: standard deviation that the atom adds to the label of the energy [eV], above zero.
         charges: partial charges [e]; they sum to the total charge of the structure.
+        electronegativity: what an atom pays for a positive charge [eV/e]; charges follow from it, see `eqpot.physics.equilibrated`.
     """
 
     energy: Float[Array, " N"]
@@ -40,6 +41,7 @@ class AtomOutputs:
     force_noise: Float[Array, " N"] | None = None
     energy_noise: Float[Array, " N"] | None = None
     charges: Float[Array, " N"] | None = None
+    electronegativity: Float[Array, " N"] | None = None
 
 
 @dataclass(frozen=True)

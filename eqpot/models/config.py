@@ -47,7 +47,7 @@ PRESETS: dict[str, dict[str, Any]] = {
 }
 """Named architectures, of which any key can still be given; docs/models.md says what each costs."""
 
-OUTPUTS = ("noise", "charges", "direct_forces", "heads")
+OUTPUTS = ("noise", "charges", "electronegativity", "direct_forces", "heads")
 """Keys of what a model says besides energies; off by default, and then without any trace in parameters and archives."""
 
 
@@ -73,6 +73,9 @@ class EquivariantConfig(ModelSettings):
     readout_hidden: int = Field(default=16, ge=1, description="hidden width of the last readout")
     noise: bool = Field(default=False, description="also predict how noisy the labels are: σ of a force component and of an atom's energy")
     charges: bool = Field(default=False, description="also predict partial charges, which sum to the total charge, and the dipole moment")
+    electronegativity: bool = Field(
+        default=False, description="also predict electronegativities, for a term charge-equilibration in a sum with the network"
+    )
     direct_forces: bool = Field(
         default=False, description="read forces from vector features instead of differentiating: fast, for pretraining; not conservative"
     )
@@ -121,6 +124,7 @@ class EquivariantConfig(ModelSettings):
     def outputs(self) -> tuple[str, ...]:
         """Fields of `AtomOutputs` that the network fills besides the energy."""
         given = {"force_noise": self.noise, "energy_noise": self.noise, "charges": self.charges, "forces": self.direct_forces}
+        given["electronegativity"] = self.electronegativity
         return ("features", *(name for name, on in given.items() if on))
 
     @property

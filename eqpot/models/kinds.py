@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 from typing import Annotated, Any, Literal
 
+import numpy as np
 from pydantic import Field, WrapValidator, field_validator, model_validator
 
 from eqpot.core.config import build
@@ -10,11 +11,17 @@ from eqpot.core.errors import ConfigError, did_you_mean
 from eqpot.graph import Structure
 from eqpot.models.behler import BehlerParrinelloConfig
 from eqpot.models.config import EquivariantConfig
-from eqpot.models.electrostatics import CoulombConfig
+from eqpot.models.dispersion import D3Config
+from eqpot.models.electrostatics import CoulombConfig, EquilibrationConfig
+from eqpot.models.linear import LinearConfig
 from eqpot.models.pairs import InversePowerConfig, ZBLConfig
 from eqpot.models.settings import ModelSettings, NamedSettings
 
-NETWORKS: dict[str, type[ModelSettings]] = {"equivariant": EquivariantConfig, "behler-parrinello": BehlerParrinelloConfig}
+NETWORKS: dict[str, type[ModelSettings]] = {
+    "equivariant": EquivariantConfig,
+    "behler-parrinello": BehlerParrinelloConfig,
+    "linear": LinearConfig,
+}
 """What may stand alone, and once in a sum."""
 
 TERMS: dict[str, type[ModelSettings]] = {
@@ -22,6 +29,8 @@ TERMS: dict[str, type[ModelSettings]] = {
     "zbl": ZBLConfig,
     "inverse-power": InversePowerConfig,
     "coulomb": CoulombConfig,
+    "charge-equilibration": EquilibrationConfig,
+    "d3": D3Config,
 }
 """What a sum may consist of. A new kind is a configuration here and in `TermConfig`, and a line in `eqpot.models.build_term`."""
 
@@ -51,7 +60,17 @@ def _by_kind(kinds: Mapping[str, type[ModelSettings]]) -> WrapValidator:
     return WrapValidator(validate)
 
 
-TermConfig = Annotated[EquivariantConfig | BehlerParrinelloConfig | ZBLConfig | InversePowerConfig | CoulombConfig, _by_kind(TERMS)]
+TermConfig = Annotated[
+    EquivariantConfig
+    | BehlerParrinelloConfig
+    | LinearConfig
+    | ZBLConfig
+    | InversePowerConfig
+    | CoulombConfig
+    | EquilibrationConfig
+    | D3Config,
+    _by_kind(TERMS),
+]
 """Union of the configurations of all terms of a sum."""
 
 
@@ -66,11 +85,11 @@ class SumConfig(NamedSettings):
     @field_validator("terms")
     @classmethod
     def _network_comes_first(cls, terms: dict[str, Any]) -> dict[str, Any]:
-        """Sorts the terms, so that equal sums add in the same order, and what the network says is known to those after it."""
+        """Sorts the terms, so that equal sums add in the same order, and what a term says is known to those that read it."""
         for name in terms:
             if not name.replace("_", "").replace("-", "").isalnum():
                 raise ConfigError(f"the term '{name}': expected a name of letters, digits, '-' and '_'")
-        return dict(sorted(terms.items(), key=lambda item: (not item[1].outputs, item[0])))
+        return dict(sorted(terms.items(), key=lambda item: ("features" not in item[1].outputs, not item[1].outputs, item[0])))
 
     @model_validator(mode="after")
     def _each_output_has_one_source(self) -> "SumConfig":
@@ -102,6 +121,12 @@ class SumConfig(NamedSettings):
         """See `ModelSettings.check`: all terms must have an energy for the structure."""
         for term in self.terms.values():
             term.check(structure)
+
+    def meshed(self, cell: np.ndarray) -> "SumConfig":
+        """See `ModelSettings.meshed`."""
+        if not any(hasattr(term, "mesh") for term in self.terms.values()):
+            super().meshed(cell)
+        return SumConfig(terms={name: term.meshed(cell) if hasattr(term, "mesh") else term for name, term in self.terms.items()})
 
     @property
     def network_name(self) -> str:
@@ -170,11 +195,11 @@ class SumConfig(NamedSettings):
 MODELS: dict[str, type[ModelSettings]] = {**NETWORKS, "sum": SumConfig}
 """What stands alone."""
 
-ModelConfig = Annotated[EquivariantConfig | BehlerParrinelloConfig | SumConfig, _by_kind(MODELS)]
+ModelConfig = Annotated[EquivariantConfig | BehlerParrinelloConfig | LinearConfig | SumConfig, _by_kind(MODELS)]
 """Union of the configurations of models that stand alone; without `kind`, a network is meant."""
 
 
-def model_config(values: Mapping[str, Any]) -> EquivariantConfig | BehlerParrinelloConfig | SumConfig:
+def model_config(values: Mapping[str, Any]) -> EquivariantConfig | BehlerParrinelloConfig | LinearConfig | SumConfig:
     """Validate values as the configuration of a model.
 
     Raises:

@@ -34,10 +34,11 @@ class Outputs(nnx.Module):
 
         σ_i = scale · (softplus(f(s_i)) + floor)         noise of a force component and of the atom's energy
         q_i = g(s_i) + (Q − Σ_j g(s_j)) / n              charges
+        χ_i = h(s_i)                                     electronegativities [eV/e]
         F_i = scale · Σ_c w_c v_ic                       direct forces
 
     s are the invariants of all layers, v the vectors (degree 1) of the last, Q and n the total charge and the number of atoms of the structure,
-    f and g networks without biases.
+    f, g and h networks without biases.
 
     References: D. A. Nix, A. S. Weigend, Proc. IEEE Int. Conf. Neural Networks 1, 55 (1994); A. Kendall, Y. Gal, NeurIPS (2017), arXiv:1703.04977
     (noise); O. T. Unke, M. Meuwly, J. Chem. Theory Comput. 15, 3678 (2019) (charges).
@@ -47,6 +48,7 @@ class Outputs(nnx.Module):
         sizes, self.n_heads = (config.channels * config.n_layers, config.readout_hidden), config.n_heads
         self.noise = MLP((*sizes, 2 * self.n_heads), rngs=rngs) if config.noise else None
         self.charges = MLP((*sizes, self.n_heads), rngs=rngs) if config.charges else None
+        self.electronegativity = MLP((*sizes, self.n_heads), rngs=rngs) if config.electronegativity else None
         self.forces = MLP((config.channels, self.n_heads), rngs=rngs) if config.direct_forces else None
 
     def __call__(self, features: Features, invariants: Float[Array, "N F"], graph: Graph, scale: float) -> dict[str, Float[Array, "N *d"]]:
@@ -58,6 +60,8 @@ class Outputs(nnx.Module):
                 found["force_noise"], found["energy_noise"] = jnp.moveaxis(jnp.where(mask[:, None], sigma, 1), 1, 0)
             if self.charges is not None:
                 found["charges"] = neutralised(of_head(self.charges(invariants), graph, self.n_heads)[:, 0], graph)
+            if self.electronegativity is not None:
+                found["electronegativity"] = jnp.where(mask, of_head(self.electronegativity(invariants), graph, self.n_heads)[:, 0], 0)
             if self.forces is not None:
                 forces = of_head(self.forces(features[1]), graph, self.n_heads)[..., 0] * scale
                 found["forces"] = jnp.where(mask[:, None], forces, 0)

@@ -2,6 +2,7 @@
 
 from typing import Annotated, Any, ClassVar
 
+import numpy as np
 from pydantic import AfterValidator, model_validator
 
 from eqpot.core.config import Config
@@ -37,6 +38,15 @@ class ModelSettings(Config):
         Raises:
             StructureError: with what was found, and what to do.
         """
+
+    def meshed(self, cell: np.ndarray) -> Any:
+        """A copy whose charges interact on a mesh that is fine enough for a cell [Å].
+
+        Raises:
+            ConfigError: for a model without such a term.
+            StructureError: for a cell without volume.
+        """
+        raise ConfigError(f"mesh: found {self.summary}, expected a sum with a term of kind coulomb")  # type: ignore[attr-defined]
 
     @property
     def n_heads(self) -> int:

@@ -12,6 +12,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from eqpot.core.numerics import safe_norm
@@ -102,3 +103,13 @@ def _open_terms(smearing: float, c: Array, moving: tuple[Array, Array], fixed: t
     pair = inside & (partner != rows) & taken[:, None] & taken[partner] & (index[partner] == index[:, None])
     distance = safe_norm(positions[partner] - positions[:, None], pair)
     return charges * jnp.sum(jnp.where(pair, charges[partner] * gaussian_kernel(distance, smearing), 0), -1)
+
+
+def open_matrix(positions: Float[Array, "N 3"], index: Int[Array, " N"], mask: Bool[Array, " N"], smearing: float) -> Float[Array, "N N"]:
+    """A with E = ½ Σ A_ij q_i q_j [eV/e²]: A_ij = K erf(r_ij/(√2 σ))/r_ij between atoms of one structure, and its limit K √(2/π)/σ for
+    each with itself; zero for all others. Positive semidefinite, as the interaction of Gaussians is."""
+    diagonal = jnp.eye(len(positions), dtype=bool)
+    taken = (index[:, None] == index) & mask[:, None] & mask
+    distance = safe_norm(positions[:, None] - positions, taken & ~diagonal)
+    own = jnp.asarray((2 / np.pi) ** 0.5 / smearing, positions.dtype)
+    return COULOMB * jnp.where(taken, jnp.where(diagonal, own, gaussian_kernel(distance, smearing)), 0)

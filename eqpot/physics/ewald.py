@@ -17,7 +17,7 @@ C. A. Rozzi et al., Phys. Rev. B 73, 205119 (2006), eq. 17; B. Cheng, npj Comput
 """
 
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -59,32 +59,95 @@ def periodic_energies(
         smearing: width σ of the charges [Å].
         tolerance: vectors count while e^{−σ²k²/2} is above it.
     """
+    sum_of = _prepare(positions, cell, index, mask, smearing, tolerance)
+    charges = jnp.where(jnp.any(sum_of.member, 0), charges, 0)
+    waves: Any = summed(partial(_wave_energies, *sum_of.widths), sum_of.chunks, (*sum_of.moving, charges), sum_of.fixed)
+    missing_wave = smearing**2 / 2 * jnp.where(sum_of.bulk, sum_of.per_volume * jnp.sum(jnp.where(sum_of.member, charges, 0), -1), 0)
+    return COULOMB * (sum_of.per_volume[index] * waves - charges**2 / ((2 * np.pi) ** 0.5 * smearing) - charges * missing_wave[index])
+
+
+def periodic_matrix(
+    positions: Float[Array, "N 3"],
+    cell: Float[Array, "G 3 3"],
+    index: Int[Array, " N"],
+    mask: Bool[Array, " N"],
+    smearing: float,
+    tolerance: float = 1e-6,
+) -> Float[Array, "N N"]:
+    """A with E = ½ Σ A_ij q_i q_j [eV/e²] for charges that sum to zero; positive semidefinite, for it holds every Gaussian's energy with itself,
+
+        A_ij = 4πK/V Σ_{k≠0} e^{−σ²k²/2}/k² cos k·(r_i − r_j).
+
+    Zero between structures and in those without two or three lattice vectors. See `periodic_energies`.
+    """
+    sum_of = _prepare(positions, cell, index, mask, smearing, tolerance)
+    waves: Any = summed(partial(_wave_matrix, *sum_of.widths), sum_of.chunks, sum_of.moving, sum_of.fixed)
+    taken = jnp.any(sum_of.member, 0)
+    pair = (index[:, None] == index) & taken[:, None] & taken
+    return jnp.where(pair, 2 * COULOMB * sum_of.per_volume[index][:, None] * waves, 0)
+
+
+class _Sum(NamedTuple):
+    """What a sum over waves is made of.
+
+    Attributes:
+        widths: σ [Å] and the length of the longest vector [1/Å].
+        chunks: how many times `VECTORS` there are.
+        moving: places in the box, 2π reciprocal vectors, half the height of the box.
+        fixed: structure of each atom, atoms of each structure, largest integers of the vectors, missing directions.
+        per_volume: 2π/V [1/Å³].
+        bulk: structures with three lattice vectors.
+    """
+
+    widths: tuple[float, float]
+    chunks: Int[Array, ""]
+    moving: tuple[Array, Array, Array]
+    fixed: tuple[Array, Array, Array, Array]
+    per_volume: Float[Array, " G"]
+    bulk: Bool[Array, " G"]
+
+    @property
+    def member(self) -> Bool[Array, "G N"]:
+        """Atoms of each structure that has waves."""
+        return self.fixed[1]
+
+
+def _prepare(positions: Array, cell: Array, index: Array, mask: Array, smearing: float, tolerance: float) -> _Sum:
     box = box_of(positions, cell, index, mask, margin=reach(tolerance) * smearing)
     member = (jnp.arange(len(cell), dtype=index.dtype)[:, None] == index) & mask & box.periodic[:, None]  # [G, N]
-    charges = jnp.where(jnp.any(member, 0), charges, 0)
     longest = (1 + FADE) * reach(tolerance) / (2 * np.pi * smearing)
     limits = jnp.floor(longest * jax.lax.stop_gradient(jnp.linalg.norm(box.vectors, axis=-1))).astype(jnp.int32)
     count = jnp.max(jnp.where(box.periodic, (2 * limits[:, 0] + 1) * (2 * limits[:, 1] + 1) * (limits[:, 2] + 1), 0))
-    moving = (box.fractional, 2 * jnp.pi * box.reciprocal, box.half_height, charges)
-    term = partial(_reciprocal_terms, smearing, reach(tolerance) / smearing)
-    waves: Any = summed(term, -(-count // VECTORS), moving, (index, member, limits, box.missing))
+    moving = (box.fractional, 2 * jnp.pi * box.reciprocal, box.half_height)
+    fixed = (index, member, limits, box.missing)
     per_volume = 2 * jnp.pi * box.inverse_volume
-    missing_wave = smearing**2 / 2 * jnp.where(box.bulk, per_volume * jnp.sum(jnp.where(member, charges, 0), -1), 0)
-    return COULOMB * (per_volume[index] * waves - charges**2 / ((2 * np.pi) ** 0.5 * smearing) - charges * missing_wave[index])
+    return _Sum((smearing, reach(tolerance) / smearing), -(-count // VECTORS), moving, fixed, per_volume, box.bulk)
 
 
-def _reciprocal_terms(smearing: float, longest: float, c: Array, moving: tuple, fixed: tuple) -> Float[Array, " N"]:
-    """q_i Re Σ_k w(k) S(k)* e^{ik·r_i} over the vectors c·VECTORS to (c + 1)·VECTORS − 1 of every structure."""
-    (fractional, reciprocal, half_height, charges), (index, member, limits, missing) = moving, fixed
+def _waves(smearing: float, longest: float, c: Array, moving: tuple, fixed: tuple) -> tuple[Float[Array, "2 N K"], Float[Array, "G K"]]:
+    """Cosine and sine of k·r_i, and w(k), of the vectors c·VECTORS to (c + 1)·VECTORS − 1 of every structure."""
+    (fractional, reciprocal, half_height), (index, _, limits, missing) = moving, fixed
     n, times = _triples(c.astype(jnp.int32), limits)  # [G, K, 3] integers; [G, K]
     n_real = n.astype(fractional.dtype)
     weight = times.astype(fractional.dtype) * _weights(n_real, reciprocal, half_height, missing, smearing, longest)
     turns = jnp.einsum("na,nka->nk", fractional, n_real[index], precision="highest")
     phase = 2 * jnp.pi * (turns - jax.lax.stop_gradient(jnp.round(turns)))  # [N, K], small: no digits are lost in sine and cosine
-    waves = jnp.stack([jnp.cos(phase), jnp.sin(phase)])
-    share = jnp.where(member, charges, 0)
-    factors = jnp.einsum("gn,xnk->xgk", share, waves, precision="highest") * weight
+    return jnp.stack([jnp.cos(phase), jnp.sin(phase)]), weight
+
+
+def _wave_energies(smearing: float, longest: float, c: Array, moving: tuple, fixed: tuple) -> Float[Array, " N"]:
+    """q_i Re Σ_k w(k) S(k)* e^{ik·r_i} over some vectors of every structure."""
+    *places, charges = moving
+    index, member = fixed[:2]
+    waves, weight = _waves(smearing, longest, c, tuple(places), fixed)
+    factors = jnp.einsum("gn,xnk->xgk", jnp.where(member, charges, 0), waves, precision="highest") * weight
     return charges * jnp.sum(waves * factors[:, index], (0, 2))
+
+
+def _wave_matrix(smearing: float, longest: float, c: Array, moving: tuple, fixed: tuple) -> Float[Array, "N N"]:
+    """Σ_k w(k) cos k·(r_i − r_j) over some vectors of the structure of atom i."""
+    waves, weight = _waves(smearing, longest, c, moving, fixed)
+    return jnp.einsum("xnk,xmk->nm", waves * weight[fixed[0]], waves, precision="highest")
 
 
 def _triples(c: Int[Array, ""], limits: Int[Array, "G 3"]) -> tuple[Int[Array, "G K 3"], Int[Array, "G K"]]:

@@ -45,7 +45,7 @@ def mesh_points(cell: np.ndarray, smearing: float, tolerance: float = 1e-6, spac
     cell = np.asarray(cell, np.float64)
     if not abs(np.linalg.det(cell)) > 0:
         raise StructureError(f"a mesh of charges: found lattice vectors {cell.tolist()}, expected three with a volume")
-    coarsest = np.pi * smearing / reach(tolerance)
+    coarsest = coarsest_spacing(smearing, tolerance)
     spacing = SPACING * smearing if spacing is None else spacing
     if spacing > coarsest:
         raise StructureError(
@@ -55,6 +55,11 @@ def mesh_points(cell: np.ndarray, smearing: float, tolerance: float = 1e-6, spac
     counts = np.maximum(np.ceil(np.linalg.norm(cell, axis=1) / spacing).astype(int), 2 * ORDER)
     one, two, three = (_smooth(int(n)) for n in counts)
     return one, two, three
+
+
+def coarsest_spacing(smearing: float, tolerance: float) -> float:
+    """Spacing [Å] beyond which a mesh loses waves that count."""
+    return np.pi * smearing / reach(tolerance)
 
 
 def _smooth(n: int) -> int:

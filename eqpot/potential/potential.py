@@ -103,17 +103,22 @@ class Potential:
         params = jax.tree.map(lambda leaf: np.asarray(leaf, dtype), self.params)
         return dataclasses.replace(self, params=params, dtype=dtype)
 
-    def using(self, backend: str | None = None, products: str | None = None) -> "Potential":
+    def using(self, backend: str | None = None, products: str | None = None, mesh: Any = None) -> "Potential":
         """The same potential, evaluated in another way; None leaves a choice as it is.
 
         Args:
             backend: 'auto', or one of `eqpot.nn.kernels.Backend`.
             products: precision of matrix products with parameters: 'float32', 'tensorfloat32' or 'bfloat16'; a CPU computes in float32 whatever is chosen.
+            mesh: a large crystal; a term of charges (`coulomb`) then works on a mesh for its cell, in N log N and not N², see docs/physics.md.
 
         Raises:
-            ConfigError: for a name that is none of these.
+            ConfigError: for a name that is none of these, and a mesh without a term of charges.
+            StructureError: for a mesh without three lattice vectors.
         """
         choose_backend(backend or "auto")
+        if mesh is not None:
+            config = self.spec.config.meshed(Structure.from_atoms(mesh).cell)
+            return dataclasses.replace(self, spec=dataclasses.replace(self.spec, config=config)).using(backend, products)
         spec = dataclasses.replace(self.spec, backend=backend or self.spec.backend, products=products or self.spec.products)
         return dataclasses.replace(self, spec=spec)
 

@@ -7,7 +7,7 @@ from pydantic import Field, field_validator, model_validator
 from eqpot.core.config import Config
 from eqpot.core.errors import ConfigError
 from eqpot.data import LabelKeys, Units
-from eqpot.models import EquivariantConfig, ModelConfig
+from eqpot.models import EquivariantConfig, LinearConfig, ModelConfig
 from eqpot.nn import choose_backend
 from eqpot.potential import Products
 
@@ -194,8 +194,15 @@ class FinetuneConfig(Config):
 class OptimizerConfig(Config):
     """How parameters move."""
 
-    name: Literal["adam", "amsgrad", "adamw", "schedule-free", "muon", "lbfgs"] = Field(
-        default="amsgrad", description="'muon' turns matrices and lets Adam move the rest; 'lbfgs' is for tiny sets in one batch"
+    name: Literal["adam", "amsgrad", "adamw", "schedule-free", "muon", "lbfgs", "ridge"] = Field(
+        default="amsgrad",
+        description="'muon' turns matrices and lets Adam move the rest; 'lbfgs' is for tiny sets in one batch; "
+        "'ridge' solves for a linear model in closed form, in one epoch without steps",
+    )
+    ridge: float | None = Field(
+        default=None,
+        ge=1e-14,
+        description="strength of 'ridge' in units of the mean diagonal; by default the best on the validation frames",
     )
     learning_rate: float = Field(default=0.01, gt=0, le=1)
     schedule: Literal["cosine", "constant", "plateau"] = Field(
@@ -219,6 +226,10 @@ class OptimizerConfig(Config):
     def _fits_together(self) -> "OptimizerConfig":
         if self.name == "lbfgs" and (self.accumulate > 1 or self.rates or self.weight_decay):
             raise ConfigError("optimizer 'lbfgs' searches along a line of all parameters: accumulate, rates and weight_decay do not apply")
+        if self.name == "ridge" and (self.accumulate > 1 or self.rates or self.weight_decay):
+            raise ConfigError("optimizer 'ridge' solves for all parameters at once: accumulate, rates and weight_decay do not apply")
+        if self.name != "ridge" and self.ridge is not None:
+            raise ConfigError(f"optimizer.ridge is the strength of the optimizer 'ridge', found name: {self.name}; leave it out")
         if bad := [key for key, rate in self.rates.items() if rate < 0]:
             raise ConfigError(f"rates: found {self.rates[bad[0]]} for '{bad[0]}', expected a factor of at least 0")
         return self
@@ -253,6 +264,22 @@ class TrainingConfig(Config):
         return name
 
 
+def require_linear(model: Any, loss: LossConfig) -> None:
+    """Refuse what has no closed form.
+
+    Raises:
+        ConfigError: for a model that is not linear, and for a loss that is no weighted sum of squares of energies, forces and stress.
+    """
+    if not isinstance(model.network, LinearConfig):
+        raise ConfigError(
+            f"optimizer.name: 'ridge' solves for a linear model, found the kind {model.network.kind}; take model.kind: linear, or another optimizer"
+        )
+    if loss.noise != "none" or {loss.form_of(name) for name in ("energy", "forces", "stress")} != {"squared"}:
+        raise ConfigError(
+            "optimizer.name: 'ridge' has a closed form for squared errors only; leave loss.form, loss.huber and loss.noise out"
+        )
+
+
 class FitConfig(Config):
     """Everything about a fit."""
 
@@ -268,6 +295,19 @@ class FitConfig(Config):
     stage_two: StageTwoConfig | None = Field(default=None, description="a second stage that favours energies; none by default")
     finetune: FinetuneConfig | None = Field(default=None, description="start from a potential; none by default")
     training: TrainingConfig = TrainingConfig()
+
+    @property
+    def epochs(self) -> int:
+        """Length of the training: one where it is solved in closed form."""
+        return 1 if self.optimizer.name == "ridge" else self.training.epochs
+
+    @model_validator(mode="after")
+    def _a_closed_form_is_there(self) -> "FitConfig":
+        if self.optimizer.name == "ridge":
+            require_linear(self.model, self.loss)
+            if self.finetune or self.stage_two:
+                raise ConfigError("optimizer.name: 'ridge' starts from nothing and takes no steps; leave finetune and stage_two out")
+        return self
 
     @model_validator(mode="after")
     def _there_is_a_sigma_to_calibrate(self) -> "FitConfig":

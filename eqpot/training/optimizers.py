@@ -26,6 +26,8 @@ def parameter_names(params: Any) -> Any:
 
 def make_optimizer(config: OptimizerConfig, rate: Float[Array, ""] | float = 1.0) -> optax.GradientTransformationExtraArgs:
     """The optimiser of one member at one rate; its state does not depend on the rate."""
+    if config.name == "ridge":  # takes no steps, see eqpot.training.ridge
+        return optax.with_extra_args_support(optax.identity())
     transform = _accumulated(config, optax.lbfgs() if config.name == "lbfgs" else _first_order(config, rate))
     return optax.with_extra_args_support(transform)
 

@@ -28,15 +28,15 @@ NETWORK = {
     "correlation": 2,
     "radial_hidden": [4],
     "readout_hidden": 4,
-    "charges": True,
 }
 ELEMENTS = ("H", "C", "O")
 CRYSTAL = 4.2 * np.eye(3)
 POINTS = np.array([[0, 0, 0], [1.6, 0.1, 0.2], [0.3, 1.5, 1.9]])
 
 
-def spec_of(elements=ELEMENTS, network=None, others=None, **coulomb):
-    terms = {"network": {**NETWORK, **(network or {})}, "electrostatics": {"kind": "coulomb", **coulomb}, **(others or {})}
+def spec_of(elements=ELEMENTS, network=None, others=None, kind="coulomb", **keys):
+    wanted = {"charges": kind == "coulomb", "electronegativity": kind != "coulomb"}
+    terms = {"network": {**NETWORK, **wanted, **(network or {})}, "electrostatics": {"kind": kind, **keys}, **(others or {})}
     return ModelSpec(build(SumConfig, {"kind": "sum", "terms": terms}), elements, Normalization(6.0, 1.0, (0.1,) * len(elements)))
 
 
@@ -52,17 +52,19 @@ def both(spec, params, structures, dtype="float64"):
         return jax.device_get((run(spec, params, graph), run(network, params["terms"]["network"], graph)))
 
 
-def test_it_obeys_the_laws_of_all_models(draw):
+@pytest.mark.parametrize("kind", ["coulomb", "charge-equilibration"])
+def test_it_obeys_the_laws_of_all_models(draw, kind):
     """But those of a range, which it does not have: 'fragments' and 'reach' are not asked of it."""
-    spec = spec_of(background="uniform")
+    spec = spec_of(background="uniform", kind=kind)
     report = check_model(spec, draw(spec, 0), skip=("hessian", "work", "cutoff_slope"))
     print(report)
     assert "reach" not in report and spec.config.receptive_field == np.inf and spec.config.cutoff == 3.5
 
 
 @pytest.mark.slow
-def test_its_curvature_and_its_float32(draw):
-    spec = spec_of(background="uniform")
+@pytest.mark.parametrize("kind", ["coulomb", "charge-equilibration"])
+def test_its_curvature_and_its_float32(draw, kind):
+    spec = spec_of(background="uniform", kind=kind)
     print(check_model(spec, draw(spec, 0), only=("hessian", "work", "cutoff_slope")))
     print(check_model(spec, draw(spec, 0), dtype="float32", skip=("extensivity",)))
 
@@ -101,9 +103,13 @@ def test_molecules_beyond_the_cutoff_attract_each_other(draw):
 
 
 def test_what_it_reads_must_be_there():
-    for network in ({**NETWORK, "charges": False}, {k: v for k, v in NETWORK.items() if k != "charges"}):
+    for network in ({**NETWORK, "charges": False}, NETWORK):  # off, and not said
         with pytest.raises(ConfigError, match=r"'far' \(coulomb\) needs charges; say charges: true for the network 'network'"):
             build(FitConfig, {"model": {"kind": "sum", "terms": {"network": network, "far": {"kind": "coulomb"}}}})
+    with pytest.raises(ConfigError, match=r"needs electronegativity; say electronegativity: true for the network"):
+        spec_of(kind="charge-equilibration", network={"electronegativity": False})
+    with pytest.raises(ConfigError, match="'network' and 'electrostatics' both give charges"):
+        spec_of(kind="charge-equilibration", network={"charges": True})
     with pytest.raises(ConfigError, match="'coulomb' is a term beside a network and no model alone"):
         model_config({"kind": "coulomb"})
     with pytest.raises(ConfigError, match="smearing"):
@@ -124,11 +130,12 @@ def test_what_it_reads_must_be_there():
         ),
     ],
 )
-def test_structures_without_a_finite_energy_are_refused(draw, pbc, charge, message):
+@pytest.mark.parametrize("kind", ["coulomb", "charge-equilibration"])
+def test_structures_without_a_finite_energy_are_refused(draw, kind, pbc, charge, message):
     """On the host with a reason; and in a compiled program energy and forces are not numbers, those of others in the batch are."""
-    spec = spec_of()
+    spec = spec_of(kind=kind)
     structure = Structure([1, 6, 8], POINTS, CRYSTAL, pbc, charge)
-    with pytest.raises(StructureError, match=message):
+    with pytest.raises(StructureError, match=f"{kind}: {message}"):
         spec.config.check(structure)
     found, _ = both(spec, draw(spec, 0), [structure, Structure([1, 6, 8], POINTS)], "float32")
     assert np.isnan(found.energy[0]) and np.isnan(found.forces[:3]).any()
@@ -161,9 +168,10 @@ def frames():
 
 
 @pytest.mark.slow
-def test_charges_are_learned_without_labels(tmp_path):
+@pytest.mark.parametrize(("kind", "where"), [("coulomb", "outputs/charges"), ("charge-equilibration", "electr")])
+def test_charges_are_learned_without_labels(tmp_path, kind, where):
     """Two epochs on energies and forces alone move the parameters of the charges, of molecules and crystals in one batch."""
-    spec = spec_of(("H", "O"))
+    spec = spec_of(("H", "O"), kind=kind)
     settings = {
         "name": "charged",
         "data": {"valid": 6},
@@ -174,7 +182,7 @@ def test_charges_are_learned_without_labels(tmp_path):
     with jax.numpy_dtype_promotion("strict"):
         fitted = eqpot.fit(settings, frames(), folder=tmp_path)
     fresh, found = flatten(fitted.spec.init_members([0, 1])), flatten(fitted.params)
-    moved = [np.abs(found[name] - value).max() for name, value in fresh.items() if "outputs/charges" in name]
+    moved = [np.abs(found[name] - value).max() for name, value in fresh.items() if where in name]
     assert moved and min(moved) > 1e-5
     again = Potential.load(fitted.save(tmp_path / "p.safetensors"))
     water = frames()[0].structure
@@ -182,19 +190,34 @@ def test_charges_are_learned_without_labels(tmp_path):
     assert abs(again.predict(water).charges.sum()) < 1e-5
 
 
+def test_equilibrated_charges_go_where_they_are_drawn_to(draw):
+    """Two equal ions far apart share a charge; a molecule that draws more takes more, beyond any range of the network."""
+    spec = spec_of(kind="charge-equilibration")
+    params = draw(spec, 0)
+    far = Structure([1, 8, 1, 6], [[0, 0, 0], [1, 0, 0], [60, 0, 0], [61, 0, 0]], charge=1.0)
+    found, _ = both(spec, params, [far])
+    shares = found.charges[:2].sum(), found.charges[2:4].sum()
+    assert sum(shares) == pytest.approx(1, abs=1e-9)
+    params["terms"]["electrostatics"]["offset"] = np.asarray(params["terms"]["electrostatics"]["offset"]) + np.array([[0.0], [0.0], [3.0]])
+    drawn, _ = both(spec, params, [far])  # oxygen pays more for a positive charge
+    assert drawn.charges[:2].sum() < shares[0] - 0.05
+
+
+def charged(spec, params, atoms):
+    """A potential in float64 whose charges are up to 0.2 e: without biases they are in proportion to the last weights."""
+    potential = Potential(spec, params, (0.0,) * len(spec.elements)).astype("float64")
+    readout = params["terms"]["network"]["outputs"]["charges"]["weights"]
+    readout[max(readout)] = readout[max(readout)] * (0.2 / np.abs(potential.predict(atoms).charges).max())
+    return Potential(spec, params, potential.reference_energies).astype("float64")
+
+
 def test_dynamics_of_a_crystal_conserves_energy():
     """Ions in a small periodic cell, in float64: the error of the total energy is that of Verlet, of the square of the timestep."""
     spec = spec_of(("Na", "Cl"), others={"repulsion": ZBLConfig().archived()}, network={"cutoff": 4.0})
-    params = spec.init_members([0])
-    potential = Potential(spec, params, (0.0, 0.0)).astype("float64")
     atoms = bulk("NaCl", "rocksalt", a=5.6, cubic=True)
     atoms.rattle(0.1, seed=1)
     atoms.set_velocities(0.02 * np.random.default_rng(2).normal(size=(8, 3)))
-    readout = params["terms"]["network"]["outputs"]["charges"]["weights"]
-    readout[max(readout)] = readout[max(readout)] * (
-        0.2 / np.abs(potential.predict(atoms).charges).max()
-    )  # without biases: charges are in proportion
-    potential = Potential(spec, params, (0.0, 0.0)).astype("float64")
+    potential = charged(spec, spec.init_members([0]), atoms)
     errors, charges = [], np.abs(potential.predict(atoms).charges).max()
     with jax.numpy_dtype_promotion("standard"):
         for timestep, n_steps in ((2.0, 50), (1.0, 100)):
@@ -204,3 +227,31 @@ def test_dynamics_of_a_crystal_conserves_energy():
     exchanged = np.ptp(found.kinetic_energy)
     print(f"charges up to {charges:.2f} e, errors {errors} eV, {exchanged:.3f} eV exchanged")
     assert charges > 0.15 and errors[1] < 0.02 * exchanged and errors[0] / errors[1] > 3
+
+
+def test_a_mesh_says_what_the_waves_say(draw):
+    """For a crystal in a padded batch, its forces and its stress; other cells and molecules are refused, and are not numbers when compiled."""
+    atoms = bulk("NaCl", "rocksalt", a=5.6, cubic=True)
+    atoms.rattle(0.1, seed=1)
+    spec = spec_of(("Na", "Cl"), tolerance=1e-6)
+    plain = charged(spec, jax.tree.map(lambda x: x[None], draw(spec, 0)), atoms)
+    meshed = plain.using(mesh=atoms)
+    a, b = plain.predict(atoms), meshed.predict(atoms)
+    network = Potential(
+        ModelSpec(spec.config.network, spec.elements, spec.normalization), plain.params["terms"]["network"], (0.0, 0.0), dtype="float64"
+    )
+    electric = np.abs(a.forces - network.predict(atoms).forces).max()
+    assert electric > 1e-3 and b.energy == pytest.approx(a.energy, abs=1e-5)
+    np.testing.assert_allclose(b.forces, a.forces, atol=1e-4 * electric)
+    np.testing.assert_allclose(b.stress, a.stress, atol=1e-4 * np.abs(a.stress).max())
+    wide = atoms.copy()
+    wide.set_cell(2.0 * wide.cell.array, scale_atoms=True)
+    with pytest.raises(StructureError, match=r"too coarse here: found a spacing of .*using\(mesh=atoms\)"):
+        meshed.predict(wide)
+    with pytest.raises(StructureError, match="expected three directions, for the mesh of a crystal"):
+        meshed.predict(Structure([11, 17], [[0, 0, 0], [2.5, 0, 0]]))
+    params = jax.tree.map(lambda x: np.asarray(x[0]), meshed.params)
+    found, _ = both(meshed.spec, params, [Structure.from_atoms(wide), Structure.from_atoms(atoms)])
+    assert np.isnan(found.energy[0]) and found.energy[1] == pytest.approx(b.energy, rel=1e-9)
+    with pytest.raises(ConfigError, match="expected a sum with a term of kind coulomb"):
+        network.using(mesh=atoms)
