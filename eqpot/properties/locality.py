@@ -85,7 +85,7 @@ def locality(potential: Potential, atoms: Any, of: Sequence[int] | int = 8, seed
     structure = host.structure
     vectors = structure.positions[None] - structure.positions[chosen][:, None]
     if structure.pbc.any():
-        vectors = find_mic(vectors.reshape(-1, 3), structure.cell, structure.pbc)[0]  # type: ignore[arg-type].reshape(vectors.shape)
+        vectors = find_mic(vectors.reshape(-1, 3), structure.cell, structure.pbc)[0].reshape(vectors.shape)  # type: ignore[arg-type]
     distance = np.linalg.norm(vectors, axis=-1)
     others = np.arange(n) != chosen[:, None]
     order = np.argsort(distance[others], kind="stable")

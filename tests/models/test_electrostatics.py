@@ -211,6 +211,7 @@ def charged(spec, params, atoms):
     return Potential(spec, params, potential.reference_energies).astype("float64")
 
 
+@pytest.mark.slow
 def test_dynamics_of_a_crystal_conserves_energy():
     """Ions in a small periodic cell, in float64: the error of the total energy is that of Verlet, of the square of the timestep."""
     spec = spec_of(("Na", "Cl"), others={"repulsion": ZBLConfig().archived()}, network={"cutoff": 4.0})

@@ -138,6 +138,7 @@ def test_mixtures_of_an_element_do_not_depend_on_the_others():
     np.testing.assert_array_equal(few[1], many[1])
 
 
+@pytest.mark.slow
 def test_a_new_element_changes_nothing_for_the_known_ones(draw):
     """Invariants of an element that is not there are zero: the same weights, widened, give the same energies."""
     config = LinearConfig(**SMALL)

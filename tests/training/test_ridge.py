@@ -135,6 +135,7 @@ def test_no_step_lowers_the_loss_of_the_trainer(problem):
         assert at_end < 1e-4 * at_zero
 
 
+@pytest.mark.slow
 def test_the_strength_is_that_of_the_smallest_validation_loss(problem):
     with jax.enable_x64(True):
         found = solve_ridge(problem.spec, problem.train, problem.valid, LOSS)
@@ -191,6 +192,7 @@ def test_what_has_no_closed_form_is_refused(changes, message):
         build(FitConfig, {"model": SMALL, "optimizer": {"name": "ridge"}, **changes})
 
 
+@pytest.mark.slow
 def test_a_sum_with_a_known_term_takes_it_off(problem, crystals):
     """The linear part learns what repulsion leaves over: together they are as good as where there is none."""
     model = {"kind": "sum", "terms": {"network": SMALL, "repulsion": {"kind": "zbl", "inner": 0.5, "outer": 1.0}}}
