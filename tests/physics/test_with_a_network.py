@@ -1,10 +1,14 @@
 """A network and a repulsion in one energy: short bonds, training, a file, a calculator, dynamics."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from ase import Atoms
+from ase.build import bulk
+from ase.geometry import find_mic
 
 import eqpot
 from eqpot.data import Dataset
@@ -148,3 +152,45 @@ def test_dynamics_of_a_sum_conserves_energy():
     print(f"nearest {nearest:.2f} Å, errors {errors} eV of {run.kinetic_energy[0]:.1f} eV")
     assert 1.0 < nearest < 1.7  # the outer radius is 1.98 Å
     assert errors[1] < 0.005 * run.kinetic_energy[0] and errors[0] / errors[1] > 3  # Verlet: an error of the square of the timestep
+
+
+def nearest(run):
+    """Smallest distance of two atoms in a run [Å], periodic images included."""
+    found = []
+    for positions in run.positions:
+        vectors = (positions[None] - positions[:, None])[np.triu_indices(len(positions), 1)]
+        found.append(find_mic(vectors, run.cell[0], run.final.pbc)[1].min())
+    return min(found)
+
+
+def multiplied(potential, factor):
+    """The potential with the last weights of its network times a factor."""
+    params = jax.tree.map(np.copy, potential.params)
+    last = params["terms"]["network"]["readouts"][0]["weights"]
+    last[max(last)] *= factor
+    return dataclasses.replace(potential, params=params)
+
+
+@pytest.mark.parametrize("case", ["collision", pytest.param("3000 K", marks=pytest.mark.slow)])
+def test_atoms_fuse_without_a_repulsion_and_not_with_it(case):
+    """A network that has learned of no short distance may attract there: such a one, made so on purpose, with and without ZBL."""
+    alone, both = potential_of(("Cu",), members=1), potential_of(("Cu",), members=1, repulsion=ZBLConfig())
+    pairs = [Structure([29, 29], [[0, 0, 0], [d, 0, 0]]) for d in (0.4, 2.6)]
+    near, far = (r.energy for r in alone.predict(pairs))
+    stronger = np.float32(-15 / (near - far))  # the last weights set sign and size of the energy: 15 eV of attraction
+    alone, both = (multiplied(potential, stronger) for potential in (alone, both))
+    assert np.diff([r.energy for r in alone.predict(pairs)])[0] == pytest.approx(15, rel=1e-3)
+    if case == "collision":
+        atoms = Atoms("Cu2", [[0, 0, 0], [2.6, 0, 0]])
+        atoms.set_velocities([[0.3, 0, 0], [-0.3, 0, 0]])
+        dynamics = eqpot.NVE(timestep_fs=0.1)
+    else:
+        atoms = bulk("Cu", a=3.6, cubic=True) * (2, 2, 2)
+        dynamics = eqpot.NVT(temperature_K=3000, timestep_fs=0.5)
+    distances = []
+    with jax.numpy_dtype_promotion("standard"):
+        for potential in (alone, both):
+            run = eqpot.simulate(potential, atoms, dynamics, 400, every=2, max_temperature_K=1e6, min_distance=1e-3, seed=1)
+            distances.append(nearest(run))
+    print(f"{case}: nearest {distances[0]:.2f} Å without, {distances[1]:.2f} Å with")
+    assert distances[0] < 0.5 and distances[1] > 0.8
