@@ -50,7 +50,7 @@ def pytest_runtest_teardown(item):
 def drawn(spec: ModelSpec, seed: int):
     """Parameters at their usual scale (every weight is normal with the width of its fan-in), drawn by NumPy, which compiles nothing."""
     rng = np.random.default_rng(seed)
-    return jax.tree.map(lambda s: (rng.normal(size=s.shape) * s.shape[-2] ** -0.5).astype(np.float32), spec.shapes())
+    return jax.tree.map(lambda s: (rng.normal(size=s.shape) * max(s.shape[-2], 1) ** -0.5).astype(np.float32), spec.shapes())
 
 
 @pytest.fixture(scope="session")

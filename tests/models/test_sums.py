@@ -26,6 +26,7 @@ from eqpot.models import (
 from eqpot.physics import pair_radii, zbl_pairs, zbl_switched
 from eqpot.potential import ModelSpec, Potential, predict
 from eqpot.potential.archive import flatten
+from eqpot.testing import check_model
 from eqpot.training import FitConfig
 
 ELEMENTS = ("H", "C", "O")
@@ -263,3 +264,32 @@ def test_normalization_belongs_to_the_network(graph):
     network = predicted(config.network, params["terms"]["network"], graph)
     difference = jax.device_get(run(large, params, graph)).energy - predicted(config, params, graph).energy
     np.testing.assert_allclose(difference, 9 * network.energy, rtol=1e-4, atol=1e-4)
+
+
+NETWORKS = {
+    "equivariant": {"kind": "equivariant", **NETWORK},
+    "behler-parrinello": {"kind": "behler-parrinello", "cutoff": 3.5, "n_radial": 3, "n_angular": 1, "powers": [1, 2], "hidden": [4]},
+    "linear": {"kind": "linear", "cutoff": 3.5, "n_radial": 2, "l_max": 1, "correlation": 2, "mixtures": 4},
+}
+KNOWN = {
+    "repulsion": {"kind": "zbl"},
+    "wall": {"kind": "inverse-power", "trainable": True},
+    "dispersion": {"kind": "d3", "functional": "pbe", "reach": 8, "cn_reach": 8},
+    "coulomb": {"kind": "coulomb", "background": "uniform"},
+    "equilibration": {"kind": "charge-equilibration", "background": "uniform"},
+}
+GIVES = {"coulomb": {"charges": True}, "equilibration": {"electronegativity": True}}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("network", "electrostatics"),
+    [("equivariant", "coulomb"), ("equivariant", "equilibration"), ("behler-parrinello", None), ("linear", None)],
+)
+def test_all_terms_together_obey_the_laws(draw, network, electrostatics):
+    """Every network with every known term at once; electrostatics with the network that says what it needs."""
+    left_out = {"coulomb", "equilibration"} - {electrostatics}
+    terms = {name: term for name, term in KNOWN.items() if name not in left_out}
+    config = build(SumConfig, {"kind": "sum", "terms": {**terms, "network": {**NETWORKS[network], **GIVES.get(electrostatics, {})}}})
+    spec = ModelSpec(config, ELEMENTS, NORMALIZATION)
+    print(check_model(spec, draw(spec, 0), skip=("hessian", "work", "cutoff_slope")))
