@@ -25,9 +25,9 @@ from eqpot.md.ensembles import CSVR, NVE, NVT, Ensemble, Langevin, Ramp
 from eqpot.md.exchange import Exchange, replica_exchange
 from eqpot.md.implicit import RelaxedGradient, relaxed_gradient, relaxed_structure
 from eqpot.md.minimize import relax, relax_many
-from eqpot.md.neb import Path, neb
+from eqpot.md.neb import NebProgress, Path, neb
 from eqpot.md.records import Progress, Run
-from eqpot.md.relaxation import Relaxation
+from eqpot.md.relaxation import Relaxation, RelaxationProgress
 from eqpot.md.run import simulate, simulate_many
 from eqpot.md.status import Status
 
@@ -41,11 +41,13 @@ __all__ = [
     "Exchange",
     "HarmonicRestraint",
     "Langevin",
+    "NebProgress",
     "Path",
     "PlanarWall",
     "Progress",
     "Ramp",
     "Relaxation",
+    "RelaxationProgress",
     "RelaxedGradient",
     "Run",
     "SphericalWall",

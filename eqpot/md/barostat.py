@@ -11,6 +11,7 @@ from jaxtyping import Array, Float
 from eqpot.core.errors import SimulationError
 from eqpot.core.tree import record, static
 from eqpot.core.units import EV_PER_A3_TO_GPA, FS, KB
+from eqpot.md.bodies import exponential
 from eqpot.md.ensembles import Ensemble, Number, Ramp, require_slow, rescale, verlet_first
 from eqpot.md.maps import kick
 from eqpot.md.state import Particles, Push, State, pressure, volume
@@ -68,7 +69,7 @@ class NPT(Ensemble):
     def first(self, state: State, push: Push, particles: Particles, key: Array) -> State:
         state = verlet_first(state, push, particles, self.timestep_fs * FS)
         strain = self._strain(state, push, particles, jax.random.fold_in(key, 1))
-        grow, shrink = _exponential(strain), _exponential(-strain)
+        grow, shrink = exponential(strain), exponential(-strain)
         work = state.work - volume(state.cell) / 2 * jnp.vdot(pressure(state.momenta, particles.masses, state.cell, push.stress), strain)
         return replace(
             state, positions=state.positions @ grow, momenta=state.momenta @ shrink, cell=state.cell @ grow, strain=strain, work=work
@@ -91,14 +92,6 @@ class NPT(Ensemble):
         if self.cell == "isotropic":
             return unit * jnp.trace(strain) / 3
         return unit * strain if self.cell == "anisotropic" else strain
-
-
-def _exponential(matrix: Float[Array, "3 3"]) -> Float[Array, "3 3"]:
-    """exp of a small matrix, to fifth order."""
-    result = unit = jnp.eye(3, dtype=matrix.dtype)
-    for k in range(5, 0, -1):
-        result = unit + matrix @ result / k
-    return result
 
 
 def _tensor(value: Any) -> Float[np.ndarray, "3 3"]:
