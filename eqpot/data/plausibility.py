@@ -10,6 +10,7 @@ liquids, crystals, strained, hot, dissociating) pass; codes and limits:
 | large-force | error | a force above 300 eV/Å |
 | zero-forces | error | all forces exactly zero in more than half of the frames |
 | energy-outlier | error, warning | energy per atom more than 100 (2) eV and 30 spreads from a robust fit on composition |
+| total-charge | error | charges of atoms that sum to something else than the total charge, by more than 0.2 e |
 | conflicting-labels | warning | one structure with two energies that differ by more than 1 meV/atom |
 | length-unit, energy-unit, force-unit, energy-forces, stress-sign | see `unit_checks` | numbers in another unit or sign |
 """
@@ -33,6 +34,8 @@ OUTLIER_ERROR: Final = 100.0
 """Deviation of the energy per atom that stops [eV]."""
 OUTLIER_WARNING: Final = 2.0
 """Deviation of the energy per atom that is reported [eV]."""
+CHARGE: Final = 0.2
+"""Difference of the sum of charges from the total charge that is taken for rounding and partitioning [e]."""
 
 
 Severity = Literal["error", "warning"]
@@ -61,7 +64,7 @@ def check(dataset: Dataset) -> tuple[Finding, ...]:
 
     checks: tuple[Callable[[Dataset], list[Finding]], ...] = (
         unit_checks.length_unit, unit_checks.energy_unit, unit_checks.force_unit, unit_checks.energy_forces, unit_checks.stress_sign,
-        overlaps, large_forces, zero_forces, energy_outliers, conflicting_labels,
+        overlaps, large_forces, zero_forces, energy_outliers, total_charges, conflicting_labels,
     )  # fmt: skip
     findings = [finding for one in checks for finding in one(dataset)]
     return tuple(sorted(findings, key=lambda f: f.severity != "error"))
@@ -125,6 +128,22 @@ def zero_forces(dataset: Dataset) -> list[Finding]:
         return []
     message = f"forces: found all exactly zero in {len(zero)} of {len(forces)} frames, expected calculated forces; leave out a label that is not there"
     return [Finding("error", "zero-forces", zero[0], f"{dataset[zero[0]].origin or f'frame {zero[0]}'}: {message}")]
+
+
+def total_charges(dataset: Dataset) -> list[Finding]:
+    """Charged structures whose total charge was not said, or was said wrongly: models make their charges sum to it."""
+    found = []
+    for index, frame in enumerate(dataset):
+        if frame.labels.charges is not None:
+            total = float(frame.labels.charges.sum())
+            if abs(total - frame.structure.charge) > CHARGE:
+                found.append(
+                    (
+                        index,
+                        f"charges: found a sum of {total:+.3g} e, expected the total charge, {frame.structure.charge:+g} e; set total_charge",
+                    )
+                )
+    return _many("error", "total-charge", dataset, found)
 
 
 def energy_outliers(dataset: Dataset) -> list[Finding]:

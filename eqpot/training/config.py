@@ -68,7 +68,7 @@ class DataConfig(Config):
     hygiene: bool = Field(
         default=False, description="after the fit, look for training frames with wrong labels and write them to suspicious.extxyz"
     )
-    allow: tuple[str, ...] = Field(default=(), description="codes of data checks to accept, such as 'large-forces'; see eqpot inspect")
+    allow: tuple[str, ...] = Field(default=(), description="codes of data checks to accept, such as 'large-force'; see eqpot inspect")
 
     @field_validator("valid", "test", "calibrate")
     @classmethod

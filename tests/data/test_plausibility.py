@@ -6,7 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from eqpot.data import Dataset, Units, check, inspect, read, reference_energies, require_sane, statistics
+from eqpot.core.errors import DataError
+from eqpot.data import Dataset, LabelKeys, Units, check, inspect, read, reference_energies, require_sane, statistics
 from eqpot.graph.structure import Frame, Labels, Structure
 
 SHARED = Path(__file__).resolve().parents[3] / "shared" / "data"
@@ -141,3 +142,23 @@ def test_valence_only_energies_are_not_taken_for_another_unit():
     """GFN2-xTB counts valence electrons only; for ethanol that happens to be 1/13.6 of all electrons, which isolated atoms disprove."""
     shipped = Path(__file__).parents[2] / "train" / "data" / "ethanol_gfn2.extxyz.xz"
     assert not [f for f in check(read(shipped)) if f.severity == "error"]
+
+
+def test_charges_sum_to_the_total_charge():
+    """Of an ion whose charge was not said, atoms' charges do not; partitioned charges that are rounded do."""
+
+    def ion(total, charges):
+        return Frame(
+            Structure([8, 1], [[0, 0, 0], [0.97, 0, 0]], charge=total), Labels(energy=-1.0, charges=np.array(charges)), origin="ion"
+        )
+
+    assert check(Dataset((ion(-1.0, [-1.2, 0.19]),))) == ()
+    with pytest.raises(
+        DataError, match=r"ion: charges: found a sum of -1 e, expected the total charge, \+0 e; set total_charge; .* 'total-charge'"
+    ):
+        require_sane(Dataset((ion(0.0, [-1.2, 0.2]),)))
+
+
+def test_published_charges_sum_to_the_total_charge(shared_file):
+    frames = read(shared_file("dipeptides_les/val.extxyz.gz"), keys=LabelKeys(charges="mbis_charges"))
+    assert frames[0].labels.charges is not None and check(frames) == ()
