@@ -212,13 +212,15 @@ def charged(spec, params, atoms):
 
 
 @pytest.mark.slow
-def test_dynamics_of_a_crystal_conserves_energy():
+@pytest.mark.parametrize("mesh", [False, True])
+def test_dynamics_of_a_crystal_conserves_energy(mesh):
     """Ions in a small periodic cell, in float64: the error of the total energy is that of Verlet, of the square of the timestep."""
     spec = spec_of(("Na", "Cl"), others={"repulsion": ZBLConfig().archived()}, network={"cutoff": 4.0})
     atoms = bulk("NaCl", "rocksalt", a=5.6, cubic=True)
     atoms.rattle(0.1, seed=1)
     atoms.set_velocities(0.02 * np.random.default_rng(2).normal(size=(8, 3)))
     potential = charged(spec, spec.init_members([0]), atoms)
+    potential = potential.using(mesh=atoms) if mesh else potential
     errors, charges = [], np.abs(potential.predict(atoms).charges).max()
     with jax.numpy_dtype_promotion("standard"):
         for timestep, n_steps in ((2.0, 50), (1.0, 100)):
