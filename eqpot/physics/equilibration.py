@@ -119,7 +119,8 @@ def _solve_matrix(n_structures: int, moving: tuple, fixed: tuple, right: Float[A
     ones = jnp.where(mask, jnp.ones_like(right), 0)
     factor = jax.scipy.linalg.cho_factor(moving[0])
     found, response = jnp.moveaxis(jax.scipy.linalg.cho_solve(factor, jnp.stack([right, ones], -1)), -1, 0)
-    excess = _of_each(found, index, mask, n_structures) / jnp.maximum(_of_each(response, index, mask, n_structures), 1e-30)
+    answer = _of_each(response, index, mask, n_structures)  # above zero where there are atoms
+    excess = _of_each(found, index, mask, n_structures) / jnp.where(answer > 0, answer, 1)
     return _neutral(found - jnp.where(mask, excess[index] * response, 0), index, mask, n_structures)
 
 

@@ -157,3 +157,19 @@ def test_the_total_charge_is_kept_in_float32(solver):
     assert charges.dtype == energies.dtype == jnp.float32
     np.testing.assert_allclose(jax.ops.segment_sum(np.asarray(charges, float), index)[:2], 1.0, atol=1e-6)
     np.testing.assert_allclose(charges, exact, atol=2e-4)
+
+
+@pytest.mark.parametrize("solver", ["dense", pytest.param("iterative", marks=pytest.mark.slow)])
+def test_slopes_of_a_loss_of_forces_are_finite_in_float32(solver):
+    """By hardness and electronegativity, with a structure of padding, which has no charges to share."""
+    arrays, index, mask = batch([OPEN, CRYSTAL])
+    positions, cell, chi, eta, total = (x.astype(jnp.float32) for x in arrays)
+
+    def loss(chi, eta):
+        def energy(positions):
+            return solve((positions, cell, chi, eta, total), index.astype(jnp.int32), mask, solver)[1].sum()
+
+        return jnp.sum(jax.grad(energy)(positions) ** 2)
+
+    slopes = jax.jit(jax.grad(loss, (0, 1)))(chi, eta)
+    assert all(np.isfinite(slope).all() and np.abs(slope).max() > 0 for slope in slopes)
