@@ -83,6 +83,9 @@ def md(
     seed: Annotated[int, typer.Option(help="Of velocities and random forces; the same seed gives the same run.")] = 0,
     precision: Annotated[Precision, typer.Option(help="mixed: network in float32, motion in float64; or all in one.")] = Precision.mixed,
     index: Annotated[int, typer.Option(help="Which frame of the structure file; -1 is the last.")] = 0,
+    mesh: Annotated[
+        bool, typer.Option("--mesh", help="Charges of a large crystal interact on a mesh: faster from some hundred atoms on.")
+    ] = False,
     allow_direct_forces: Annotated[
         bool, typer.Option("--allow-direct-forces", help="Run a potential whose forces do not conserve its energy.")
     ] = False,
@@ -96,6 +99,7 @@ def md(
     from eqpot.potential import Potential
 
     atoms, model = _read(structure, index), Potential.load(potential)
+    model = model.using(mesh=atoms) if mesh else model
     moving = bool(atoms.get_velocities().any())
     how, draw = _ensemble(ensemble, temperature, final_temperature, timestep, pressure, cell.value, moving)
     n_steps = _steps(steps, time_ps, timestep)
