@@ -20,7 +20,9 @@ from eqpot.cli.calibrate import calibrate
 from eqpot.cli.config import config
 from eqpot.cli.evaluate import evaluate
 from eqpot.cli.fit import fit
+from eqpot.cli.generate import generate
 from eqpot.cli.inspect import inspect
+from eqpot.cli.label import label
 from eqpot.cli.learning_curve import learning_curve
 from eqpot.cli.md import md
 from eqpot.cli.neb import neb
@@ -62,7 +64,7 @@ def _fail(message: str, code: int) -> NoReturn:
     sys.exit(code)
 
 
-for verb in (inspect, prepare, fit, learning_curve, evaluate, calibrate, novelty, md, relax, neb, config):
+for verb in (inspect, prepare, fit, learning_curve, evaluate, calibrate, novelty, md, relax, neb, generate, label, config):
     app.command()(guarded(verb))
 
 

@@ -1,0 +1,144 @@
+"""Labels that have been paid for, on disk: a folder that belongs to one level of theory and only ever grows.
+
+`store.json` says which settings the labels were computed with; `labels.jsonl` holds one JSON line per result, a label or a failure, each
+with the SHA-256 of its content. A line is on the disk before its result counts; a driver may be killed at any moment: the last line, when
+torn, is dropped, and any other line that does not fit its hash is refused. One driver writes at a time.
+"""
+
+import fcntl
+import json
+import os
+import socket
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final, TextIO
+
+from eqpot.active.label_record import Entry, canonical, differences, label_key, line_of, read_line, settings_hash
+from eqpot.core.errors import DataError
+from eqpot.core.files import replace_file
+from eqpot.graph.structure import Structure
+
+FORMAT: Final = "eqpot labels"
+VERSION: Final = 1
+HEADER, LINES, LOCK = "store.json", "labels.jsonl", "lock"
+_OPEN: set[Path] = set()
+"""Stores that this process has open; the lock of the system does not hold between threads."""
+
+
+class LabelStore:
+    """An open store, as a context.
+
+    Args:
+        path: folder; made when it is not there.
+        settings: of the oracle; those of an existing store must be equal.
+        alternatives: settings that count as the same level of theory; they are added to those declared before.
+
+    Raises:
+        DataError: a folder of something else, other settings, a damaged line, another driver at work.
+    """
+
+    def __init__(self, path: str | Path, settings: Mapping[str, Any], alternatives: Sequence[Mapping[str, Any]] = ()) -> None:
+        self.path = Path(path).absolute()
+        self.settings = json.loads(canonical(dict(settings)))
+        self.alternatives = [json.loads(canonical(dict(a))) for a in alternatives]
+        self.level = settings_hash(self.settings)
+        self.entries: dict[str, Entry] = {}
+
+    def __enter__(self) -> "LabelStore":
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            self._lock = self._take_lock()
+        except OSError as error:
+            raise DataError(f"{self.path}: cannot be made ({error.strerror or error})") from None
+        try:
+            self._claim()
+            self._lines = (self.path / LINES).open("ab")
+            self._load()
+        except BaseException:
+            self._release()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._lines.close()
+        self._release()
+
+    def key(self, structure: Structure) -> str:
+        """Under what the label of a structure is kept here."""
+        return label_key(structure, self.level)
+
+    def add(self, entries: Iterable[Entry]) -> None:
+        """Keep results; on return they are on the disk."""
+        entries = list(entries)
+        text = b"".join(line_of({"key": self.key(e.structure), **e.document()}) for e in entries)
+        self._lines.write(text)
+        self._lines.flush()
+        os.fsync(self._lines.fileno())
+        self.entries |= {self.key(e.structure): e for e in entries}
+
+    def _take_lock(self) -> TextIO:
+        if self.path in _OPEN:
+            raise DataError(f"{self.path}: found it open in this process already, expected one driver at a time; use another store")
+        file = (self.path / LOCK).open("a+")
+        try:
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # ends with the process, however it ends, and no child inherits it
+        except (BlockingIOError, PermissionError):
+            file.seek(0)
+            holder = file.read().strip() or "unknown"
+            file.close()
+            raise DataError(f"{self.path}: found another driver writing here ({holder}); wait for it or use another store") from None
+        _OPEN.add(self.path)
+        file.truncate(0)
+        file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
+        file.flush()
+        return file
+
+    def _release(self) -> None:
+        _OPEN.discard(self.path)
+        self._lock.close()
+
+    def _claim(self) -> None:
+        header = self.path / HEADER
+        if not header.exists():
+            if others := sorted(p.name for p in self.path.iterdir() if p.name != LOCK and not p.name.startswith(".")):
+                raise DataError(f"{self.path}: found '{others[0]}' but no {HEADER}, expected a new folder or a store of labels")
+            known: list[Any] = []
+        else:
+            known = self._same_level(header)
+        wanted = known + [a for a in self.alternatives if a not in known]
+        self.alternatives = wanted
+        if not header.exists() or wanted != known:
+            document = {"format": FORMAT, "version": VERSION, "settings": self.settings, "alternatives": wanted}
+            replace_file(header, json.dumps(document, indent=1).encode())
+
+    def _same_level(self, header: Path) -> list[Any]:
+        """The alternatives declared before, when the settings are those of the store."""
+        try:
+            found = json.loads(header.read_bytes())
+            if (found["format"], found["version"]) != (FORMAT, VERSION):
+                raise ValueError
+            settings, alternatives = found["settings"], list(found["alternatives"])
+        except (ValueError, KeyError, TypeError):
+            raise DataError(f"{header}: is no header of a store of labels (version {VERSION}); use another folder") from None
+        if differing := differences(settings, self.settings):
+            raise DataError(f"{self.path}: holds labels of other settings ({'; '.join(differing)}); restore them or use another store")
+        return alternatives
+
+    def _load(self) -> None:
+        """Read and check all lines; a torn last one is cut off."""
+        file = self.path / LINES
+        data = file.read_bytes()
+        whole = data.rfind(b"\n") + 1
+        for number, line in enumerate(data[:whole].split(b"\n")[:-1], 1):
+            try:
+                key, entry = read_line(line)
+                fits = key == self.key(entry.structure)
+            except (ValueError, KeyError, TypeError):
+                fits = False
+            if not fits:
+                raise DataError(
+                    f"{file}: line {number} does not fit its hash: it was changed or damaged; remove the line or restore the file"
+                )
+            self.entries[key] = entry
+        if whole < len(data):
+            os.truncate(file, whole)

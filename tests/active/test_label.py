@@ -1,0 +1,203 @@
+"""Labels at scale: each structure gets an answer, none is computed twice, and no process is left, whatever is killed when."""
+
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+from collections import Counter
+from concurrent.futures import BrokenExecutor, Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+from ase.build import molecule
+
+from eqpot.active import label, label_worker
+from eqpot.core.errors import ConfigError
+from eqpot.graph import Frame, Structure
+from eqpot.oracles import Failure, TBLiteOracle
+
+sys.path.append(str(Path(__file__).parent))
+from label_fakes import HANGS, HARD, NOT_A_NUMBER, POISON, Fake, atom, computed, gone, lines, nap, processes, until
+
+TWENTY = [0.01 * k for k in range(20)]
+HERE = (label_worker.SERVER, str(os.getpid()))
+"""Words in the command of the workers of this process."""
+
+pytestmark = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks for processes in /proc")
+
+
+@pytest.fixture(autouse=True)
+def short_grace(monkeypatch):
+    monkeypatch.setattr(label_worker, "GRACE_S", 0.3)
+
+
+def energies(found):
+    return [r.labels.energy if isinstance(r, Frame) else None for r in found.results]
+
+
+@pytest.mark.parametrize("victim", ["server", "guard"])
+def test_a_killed_worker_costs_no_label(tmp_path, victim):
+    oracle = Fake(folder=str(tmp_path), seconds=0.01, kill_at=TWENTY[7], victim=victim)
+    found = label(oracle, [atom(x) for x in TWENTY], tmp_path / "store", time_limit_s=30.0)
+    assert (tmp_path / "killed").exists()
+    assert energies(found) == TWENTY
+    assert Counter(computed(tmp_path)) == Counter(TWENTY)
+    assert found.counts == {"asked": 20, "computed": 20, "cached": 0, "failed": 0}
+    assert gone(*HERE)
+
+
+def test_a_killed_driver_costs_only_what_it_was_computing(tmp_path):
+    structures = [atom(x) for x in TWENTY[:6]] + [atom(0.5, HANGS), atom(0.6, HANGS)]
+    script = "from label_fakes import *; from eqpot.active import label; import sys; folder = sys.argv[1]\n"
+    script += f"xs = {TWENTY[:6]!r}; label(Fake(folder=folder), [*map(atom, xs), atom(0.5, HANGS), atom(0.6, HANGS)], folder + '/store')"
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), str(Path(__file__).parents[2])])}
+    driver = subprocess.Popen([sys.executable, "-c", script, str(tmp_path)], env=environment)
+    try:
+        until(lambda: driver.poll() is not None or (lines(tmp_path / "store") == 6 and len(processes("sleep", nap(tmp_path))) == 4))
+    finally:
+        driver.kill()
+        driver.wait()
+    assert gone("sleep", nap(tmp_path))
+    assert gone(label_worker.SERVER, str(driver.pid))
+    found = label(Fake(folder=str(tmp_path), hangs=False), structures, tmp_path / "store", workers=1)
+    assert energies(found) == [*TWENTY[:6], 0.5, 0.6]
+    assert found.counts == {"asked": 8, "computed": 2, "cached": 6, "failed": 0}
+    assert set(Counter(computed(tmp_path)).values()) == {1}
+
+
+def test_the_time_limit_holds_for_all_that_a_label_starts(tmp_path):
+    """One program ignores SIGTERM, another has a process group of its own."""
+    found = label(Fake(folder=str(tmp_path)), [atom(0.1), atom(0.2, HANGS), atom(0.3)], tmp_path / "store", time_limit_s=1.0, workers=1)
+    assert processes("sleep", nap(tmp_path)) == []
+    assert energies(found) == [0.1, None, 0.3]
+    assert "time limit of 1 s" in found.failures[0].reason
+    assert 1.0 < found.seconds < 60
+
+
+def test_a_structure_that_kills_its_worker_fails_alone(tmp_path):
+    found = label(Fake(folder=str(tmp_path)), [atom(0.1), atom(0.2, POISON), atom(0.3)], tmp_path / "store", retries=2, workers=1)
+    assert energies(found) == [0.1, None, 0.3]
+    assert "killed or crashed (2 times)" in found.failures[0].reason
+    assert "attempt 2" in found.failures[0].log
+
+
+def test_what_cannot_be_labelled_is_told_and_not_paid_for_again(tmp_path):
+    oracle = Fake(folder=str(tmp_path))
+    nowhere = Structure([2, 2], [[0.0, 0, 0], [0, 0, 0.1]])
+    structures = [atom(0.1), atom(0.1), atom(0.2, NOT_A_NUMBER), nowhere, "no structure"]
+    told = []
+    first = label(oracle, structures, tmp_path / "store", workers=1, on_progress=lambda *numbers: told.append(numbers))
+    assert first.counts == {"asked": 5, "computed": 2, "cached": 1, "failed": 3}
+    assert (told[0], told[-1]) == ((0, 2, 0), (2, 2, 1))
+    assert [type(r) for r in first.results] == [Frame, Frame, Failure, Failure, Failure]
+    for failure, part in zip(first.failures, ("energy: found nan", "0.1 Å apart", "found str"), strict=True):
+        assert part in failure.reason
+    again = label(oracle, structures, tmp_path / "store")
+    assert again.counts == {"asked": 5, "computed": 0, "cached": 3, "failed": 3}
+    assert "energy: found nan" in again.failures[0].reason and again.failures[0].log
+    assert sorted(computed(tmp_path)) == [0.1, 0.2]
+    label(oracle, structures, tmp_path / "store", retry_failures=True, workers=1)
+    assert sorted(computed(tmp_path)) == [0.1, 0.2, 0.2]
+
+
+def test_an_alternative_is_tried_after_a_failure_and_told(tmp_path):
+    oracle, better = (Fake(folder=str(tmp_path), iterations=n) for n in (1, 2))
+    found = label(oracle, [atom(0.1), atom(0.2, HARD)], tmp_path / "store", alternatives=[better], workers=1)
+    assert energies(found) == [0.1, 0.2]
+    assert found.alternatives == (None, better.settings)
+    again = label(oracle, [atom(0.2, HARD)], tmp_path / "store")  # nobody needs to declare it again
+    assert again.counts["cached"] == 1 and again.alternatives == (better.settings,)
+    with pytest.raises(ConfigError, match="the same level of theory"):
+        label(oracle, [], tmp_path / "store", alternatives=[TBLiteOracle()])
+
+
+def test_an_energy_far_from_the_others_is_a_failure(tmp_path):
+    oracle = Fake(folder=str(tmp_path))
+    found = label(oracle, [atom(x) for x in (0.1, 0.2, 0.3, 7.0)], tmp_path / "store", workers=1)
+    assert energies(found) == [0.1, 0.2, 0.3, None]
+    assert "6.75 eV/atom from the median of 4 labels of He" in found.failures[0].reason
+    wider = label(oracle, [atom(7.0)], tmp_path / "store", max_energy_jump=10.0)
+    assert energies(wider) == [7.0] and wider.counts["computed"] == 0
+
+
+def spawned():
+    return ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn"))
+
+
+@pytest.mark.parametrize("make", [partial(ThreadPoolExecutor, 2), spawned])
+def test_any_executor_is_transport(tmp_path, make):
+    structures = [atom(0.1), atom(0.2, POISON), atom(0.3, HANGS), atom(0.4)]
+    with make() as executor:
+        asker = executor.submit(os.getpid).result()
+        found = label(Fake(folder=str(tmp_path)), structures, tmp_path / "store", executor=executor, retries=1, time_limit_s=1.0)
+    assert energies(found) == [0.1, None, None, 0.4]
+    assert gone("sleep", nap(tmp_path)) and gone(label_worker.SERVER, str(asker))
+
+
+def test_a_broken_pool_is_made_anew(tmp_path):
+    oracle = Fake(folder=str(tmp_path), kill_at=TWENTY[3], victim="asker")
+    found = label(oracle, [atom(x) for x in TWENTY[:6]], tmp_path / "store", executor=spawned)
+    assert (tmp_path / "killed").exists()
+    assert energies(found) == TWENTY[:6]
+    assert Counter(computed(tmp_path)) == Counter(TWENTY[:6])
+
+
+class Broken(Executor):
+    """An executor that takes one task, and then no more, or loses all that it takes."""
+
+    def __init__(self, error):
+        self.error = error
+
+    def submit(self, fn, /, *args, **kwargs):
+        future = Future()
+        future.set_exception(self.error)
+        return future
+
+
+@pytest.mark.parametrize(
+    "error, reason", [(BrokenExecutor(), "pool is broken; what was"), (OSError("no\nqueue"), "OSError: no queue before")]
+)
+def test_a_useless_executor_is_no_failure_of_the_structures(tmp_path, error, reason):
+    with pytest.raises(ConfigError, match=reason):
+        label(Fake(folder=str(tmp_path)), [atom(0.1)], tmp_path / "store", executor=Broken(error))
+    with pytest.raises(ConfigError, match=reason if isinstance(error, OSError) else "broke 6 times without a result"):
+        label(Fake(folder=str(tmp_path)), [atom(0.1)], tmp_path / "store", executor=lambda: Broken(error))
+    assert lines(tmp_path / "store") == 0
+
+
+def test_an_oracle_that_cannot_be_sent_is_refused(tmp_path):
+    class Local(Fake):
+        pass
+
+    with pytest.raises(ConfigError, match="cannot be sent to worker processes"):
+        label(Local(folder=str(tmp_path)), [atom(0.1)], tmp_path / "store")
+
+
+def test_labels_are_those_of_the_oracle_to_the_bit(tmp_path):
+    rng = np.random.default_rng(0)
+    molecules = [molecule(name) for name in ("H2O", "CH4", "NH3")]
+    for atoms in molecules:
+        atoms.positions += rng.normal(0, 0.05, atoms.positions.shape)
+    direct = TBLiteOracle().label(molecules)
+    for found in (label(TBLiteOracle(), molecules, tmp_path / "store", workers=1) for _ in range(2)):
+        for frame, expected in zip(found.results, direct, strict=True):
+            assert isinstance(frame, Frame) and isinstance(expected, Frame)
+            assert frame.labels.known == expected.labels.known
+            for name in frame.labels.known:
+                assert np.array_equal(getattr(frame.labels, name), getattr(expected.labels, name)), name
+
+
+def test_an_interrupt_keeps_what_is_finished(tmp_path):
+    def interrupt(done, total, failed):
+        if done == 5:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    oracle = Fake(folder=str(tmp_path), seconds=0.05)
+    with pytest.raises(KeyboardInterrupt):
+        label(oracle, [atom(x) for x in TWENTY], tmp_path / "store", workers=1, on_progress=interrupt)
+    assert gone(*HERE, within_s=0.5)
+    found = label(oracle, [atom(x) for x in TWENTY], tmp_path / "store", workers=1)
+    assert energies(found) == TWENTY and found.counts["cached"] >= 5

@@ -1,0 +1,141 @@
+"""Oracles from names and files, and `eqpot label`."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from ase.build import bulk
+from ase.calculators.emt import EMT
+from ase.io import write as write_ase
+
+from eqpot.active.label_output import read_oracle_settings
+from eqpot.active.oracle_config import build_oracle, load_oracle
+from eqpot.core.errors import ConfigError
+from eqpot.data import read
+
+sys.path.append(str(Path(__file__).parent))
+from label_fakes import lines, until
+
+
+def copper(n):
+    structures = [bulk("Cu", cubic=True) for _ in range(n)]
+    for seed, atoms in enumerate(structures):
+        atoms.rattle(0.05, seed=seed)
+    return structures
+
+
+def test_short_names_are_oracles():
+    assert [load_oracle(name)[0].name for name in ("gfn2", "gfn1", "emt")] == ["GFN2-xTB", "GFN1-xTB", "EMT"]
+
+
+def test_a_calculator_by_path_or_short_name_labels_as_it_does_in_ase():
+    (atoms,) = copper(1)
+    for name in ("ase.calculators.emt.EMT", "emt"):
+        oracle, others = build_oracle({"kind": "ase", "calculator": name, "keywords": {"asap_cutoff": True}, "limits": {"max_force": 50}})
+        (frame,) = oracle.label([atoms])
+        atoms.calc = EMT(asap_cutoff=True)
+        assert frame.labels.energy == atoms.get_potential_energy()
+        assert oracle.settings["parameters"] == {"calculator": name, "keywords": {"asap_cutoff": True}}
+        assert oracle.limits.max_force == 50 and others == ()
+
+
+def test_alternatives_are_changes(tmp_path):
+    file = tmp_path / "oracle.yaml"
+    file.write_text(yaml.safe_dump({"kind": "tblite", "accuracy": 0.5, "alternatives": [{"electronic_temperature": 1000.0}]}))
+    oracle, (other,) = load_oracle(str(file))
+    assert (oracle.accuracy, oracle.electronic_temperature) == (0.5, 300.0)
+    assert (other.accuracy, other.electronic_temperature) == (0.5, 1000.0)
+    values = {"kind": "ase", "calculator": "lj", "keywords": {"sigma": 2.0}, "alternatives": [{"keywords": {"rc": 9.0}}]}
+    _, (other,) = build_oracle(values)
+    assert other.settings["parameters"]["keywords"] == {"sigma": 2.0, "rc": 9.0}
+
+
+@pytest.mark.parametrize(
+    "values, reason",
+    [
+        ({"kind": "vasp"}, "kind: found 'vasp', expected one of tblite, ase"),
+        ({"kind": "tblite", "acuracy": 1.0}, "did you mean 'accuracy'"),
+        ({"kind": "tblite", "method": "GFN2"}, "did you mean 'GFN2-xTB'"),
+        ({"kind": "tblite", "alternatives": [{"method": "GFN1-xTB"}]}, "alternatives.0: found 'method', expected other settings"),
+        ({"kind": "tblite", "alternatives": [{"acuracy": 1.0}]}, "alternatives.0: unknown key 'acuracy'"),
+        ({"kind": "ase", "calculator": "nowhere_at_all.Calculator"}, "pip install nowhere_at_all"),
+        ({"kind": "ase", "calculator": "ase.calculators.emt.EMTT"}, "did you mean 'EMT'"),
+        ({"kind": "ase", "calculator": "emtt"}, "did you mean 'emt'"),
+        ({"kind": "ase", "calculator": "os.getcwd"}, "makes a str, expected an ASE calculator"),
+        (
+            {"kind": "ase", "calculator": "emt", "keywords": {"a": {"b": 1}, "asap_cutoff": True, "fixed_cutoff": 1, "label": []}},
+            "cannot be built",
+        ),
+    ],
+)
+def test_what_is_wrong_with_an_oracle_is_told_in_one_line(values, reason):
+    with pytest.raises(ConfigError) as caught:
+        build_oracle(values)
+    assert reason in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_an_unknown_name_is_told():
+    with pytest.raises(ConfigError, match="did you mean 'gfn2'"):
+        load_oracle("gfn22")
+
+
+def test_the_command_goes_on_after_an_interrupt(tmp_path):
+    write_ase(tmp_path / "in.extxyz", copper(12))
+    values = {"kind": "ase", "calculator": "label_fakes.SlowEMT", "method": "EMT"}
+    (tmp_path / "oracle.yaml").write_text(yaml.safe_dump(values))
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), str(Path(__file__).parents[2])])}
+    words = [
+        sys.executable,
+        "-m",
+        "eqpot.cli.main",
+        "label",
+        "in.extxyz",
+        "-o",
+        "out.extxyz",
+        "--oracle",
+        "oracle.yaml",
+        "--workers",
+        "1",
+        "--json",
+    ]
+    store = tmp_path / "out.extxyz.labels"
+
+    def start():
+        return subprocess.Popen(words, cwd=tmp_path, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+
+    first = start()
+    until(lambda: first.poll() is not None or lines(store) >= 3)
+    first.send_signal(signal.SIGINT)
+    _, errors = first.communicate(timeout=60)
+    assert first.returncode == 130 and "what was finished is saved" in errors
+    kept = lines(store)
+    assert 3 <= kept < 12 and not (tmp_path / "out.extxyz").exists()
+    second = start()
+    output, _ = second.communicate(timeout=60)
+    told = json.loads(output)
+    assert second.returncode == 0
+    assert (told["asked"], told["cached"], told["computed"], told["failed"]) == (12, kept, 12 - kept, 0)
+    for frame, atoms in zip(read(tmp_path / "out.extxyz"), copper(12), strict=True):
+        atoms.calc = EMT()
+        np.testing.assert_allclose(frame.labels.forces, atoms.get_forces(), atol=1e-6)  # ASE writes positions to 1e-8 Å
+    assert read_oracle_settings(tmp_path / "out.extxyz")["method"] == "EMT"
+    third = start()
+    assert "--overwrite" in third.communicate(timeout=60)[1] and third.returncode == 1
+
+
+def test_the_command_tells_failures(tmp_path, capsys, monkeypatch):
+    from eqpot.cli.console import console
+    from eqpot.cli.label import label
+
+    monkeypatch.setattr(console, "_width", 200)
+    write_ase(tmp_path / "in.extxyz", [*copper(1), bulk("Si")])
+    label([str(tmp_path / "in.extxyz")], tmp_path / "out.extxyz", "emt", workers=1)
+    shown = capsys.readouterr().out
+    assert "frame 1" in shown and "Si" in shown
+    assert len(read(tmp_path / "out.extxyz")) == 1
