@@ -38,7 +38,9 @@ def main() -> None:
             }
         )
         print({k: round(v, 5) if isinstance(v, float) else v for k, v in rows[-1].items()}, flush=True)
-    write("drift", {"potential": potential.metadata.get("name", ""), "members": potential.n_members, "formula": start.formula, "runs": rows})
+    write(
+        "drift", {"potential": potential.metadata.get("name", ""), "members": potential.n_members, "formula": start.formula, "runs": rows}
+    )
 
 
 if __name__ == "__main__":
