@@ -25,11 +25,13 @@ def mixed(n=60, seed=0):
         cell = np.diag(rng.uniform(15, 20, 3)) if periodic else np.zeros((3, 3))
         structure = Structure(rng.choice([1, 6, 8, 79], size), positions, cell, periodic, charge=float(k % 4 == 1))
         stress = rng.normal(size=(3, 3)) * 0.01
+        charges = rng.normal(size=size)
+        charges += (structure.charge - charges.sum()) / size
         labels = Labels(
             energy=float(rng.normal()) if k % 5 else None,
             forces=rng.normal(size=(size, 3)) if k % 7 else None,
             stress=stress + stress.T if periodic else None,
-            charges=rng.normal(size=size) if k % 2 else None,
+            charges=charges if k % 2 else None,
             dipole=rng.normal(size=3) if k % 4 else None,
         )
         frames.append(Frame(structure, labels, f"säts.xyz:frame {k}" if k % 6 else "", f"group {k % 3}", 1.0 + k % 2, ("", "other")[k % 2]))
