@@ -11,6 +11,7 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
+from small_models import NETWORK
 
 from eqpot.models import EquivariantConfig, Normalization
 from eqpot.potential import ModelSpec, Potential
@@ -21,16 +22,6 @@ RELAXED = {"md", "integration", "notebooks", "cli"}
 """Folders whose dependencies (jax-md) need JAX's standard promotion of types."""
 
 SMALL = {"cutoff": 3.5, "hidden": "8x0e + 8x1o", "l_max": 2, "n_radial": 4, "radial_hidden": (8,), "readout_hidden": 8}
-TINY = {
-    "cutoff": 3.5,
-    "hidden": "4x0e",
-    "l_max": 1,
-    "n_radial": 3,
-    "n_layers": 1,
-    "correlation": 2,
-    "radial_hidden": (4,),
-    "readout_hidden": 4,
-}
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -58,7 +49,7 @@ def make_spec():
     """A specification; keywords change the small configuration (`tiny=True`: the tiny one)."""
 
     def make(elements=("H", "C", "O"), tiny=False, **changes):
-        config = EquivariantConfig(**{**(TINY if tiny else SMALL), **changes})
+        config = EquivariantConfig(**{**(NETWORK if tiny else SMALL), **changes})
         shift = tuple(np.round(np.linspace(0.3, -0.2, len(elements) * config.n_heads), 3).tolist())
         return ModelSpec(config, tuple(elements), Normalization(6.0, 1.0, shift))
 

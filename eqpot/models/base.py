@@ -14,6 +14,7 @@ from typing import Any, ClassVar
 from flax import nnx
 from jaxtyping import Array, Float
 
+from eqpot.core.errors import ConfigError
 from eqpot.core.tree import record
 from eqpot.graph import Graph
 
@@ -58,6 +59,17 @@ class Normalization:
     average_neighbors: float = 10.0
     scale: float = 1.0
     shift: tuple[float, ...] = ()
+
+    def shifts(self, n_heads: int, n_species: int) -> tuple[float, ...]:
+        """`shift`, or as many zeros.
+
+        Raises:
+            ConfigError: for another number of values.
+        """
+        if len(self.shift) not in (0, n_heads * n_species):
+            expected = f"one per element ({n_species})" if n_heads == 1 else f"one per head and element ({n_heads} × {n_species})"
+            raise ConfigError(f"shift: found {len(self.shift)} values, expected {expected} or none")
+        return self.shift or (0.0,) * (n_heads * n_species)
 
 
 class EnergyModel(nnx.Module):

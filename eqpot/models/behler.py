@@ -4,7 +4,7 @@ J. Behler, M. Parrinello, Phys. Rev. Lett. 98, 146401 (2007), with the functions
 descriptors, which have no parameters: members of an ensemble share them, and one more costs next to nothing.
 """
 
-from typing import Any, ClassVar, Literal
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
@@ -20,22 +20,16 @@ from eqpot.core.numerics import safe_norm
 from eqpot.core.tree import record
 from eqpot.graph import Graph
 from eqpot.models.base import AtomOutputs, EnergyModel, Normalization
-from eqpot.models.readouts import of_head
-from eqpot.models.settings import Heads, NamedSettings
+from eqpot.models.readouts import of_head, shift_of
+from eqpot.models.settings import DescriptorSettings, Heads
 from eqpot.nn import SpeciesLinear
 from eqpot.nn.layers import normal_param, scaled_silu
 
 LARGEST_POWER = 16
 
 
-class BehlerParrinelloConfig(NamedSettings):
+class BehlerParrinelloConfig(DescriptorSettings):
     """Symmetry functions and one network per element: a fast classical baseline. The number of functions grows with the square of that of the elements."""
-
-    n_layers: ClassVar[int] = 1
-    noise: ClassVar[bool] = False
-    charges: ClassVar[bool] = False
-    direct_forces: ClassVar[bool] = False
-    outputs: ClassVar[tuple[str, ...]] = ("features",)
 
     kind: Literal["behler-parrinello"] = "behler-parrinello"
     cutoff: float = Field(default=6.0, ge=2.0, le=20.0, description="radius of the surroundings that an atom sees [Å]")
@@ -60,22 +54,6 @@ class BehlerParrinelloConfig(NamedSettings):
         if not hidden:
             raise ConfigError("hidden: found no width, expected at least one, such as [32, 32]")
         return hidden
-
-    def changed(self, **changes: Any) -> "BehlerParrinelloConfig":
-        """A copy with other values; keys of other networks may be given as long as they are switched off.
-
-        Raises:
-            ConfigError: for what this network cannot do.
-        """
-        foreign = sorted(name for name, value in changes.items() if name not in type(self).model_fields and value)
-        if foreign:
-            raise ConfigError(f"{foreign[0]}: a network of the kind {self.kind} does not have it; leave it out, or take kind: equivariant")
-        return self.model_copy(update={name: value for name, value in changes.items() if name in type(self).model_fields})
-
-    @property
-    def receptive_field(self) -> float:
-        """Atoms see as far as the cutoff [Å]."""
-        return self.cutoff
 
     @property
     def summary(self) -> str:
@@ -139,11 +117,8 @@ class BehlerParrinello(EnergyModel):
 
     def __init__(self, config: BehlerParrinelloConfig, n_species: int, normalization: Normalization, *, rngs: nnx.Rngs) -> None:
         heads = config.n_heads
-        if len(normalization.shift) not in (0, heads * n_species):
-            expected = f"one per element ({n_species})" if heads == 1 else f"one per head and element ({heads} × {n_species})"
-            raise ConfigError(f"shift: found {len(normalization.shift)} values, expected {expected} or none")
         self.config, self.normalization, self.n_species = config, normalization, n_species
-        self.shift = normalization.shift or (0.0,) * (heads * n_species)
+        self.shift = normalization.shifts(heads, n_species)
         self.cutoff = self.receptive_field = config.cutoff
         angular, width = 2 * len(config.powers) * config.n_angular, config.hidden[0]
         scale = (n_species * config.n_radial + n_species * (n_species + 1) // 2 * angular) ** -0.5
@@ -182,8 +157,7 @@ class BehlerParrinello(EnergyModel):
         x = scaled_silu(x + self.biases[-1][...][species, 0])
         with jax.default_matmul_precision("float32"):
             energy = of_head(self.readouts[0]((x[:, None],), species)[0][:, 0], graph, self.config.n_heads)[:, 0]
-        row = species if self.config.n_heads == 1 else species + self.n_species * graph.head[graph.graph_index]
-        energy = (energy * self.normalization.scale + jnp.asarray(self.shift, bound.dtype)[row]) * bound
+        energy = (energy * self.normalization.scale + shift_of(self.shift, graph, self.config.n_heads, bound.dtype)) * bound
         return AtomOutputs(jnp.where(graph.atom_mask, energy, 0), jnp.where(graph.atom_mask[:, None], features, 0))
 
     def _first_layer(self) -> Float[Array, "Z F H"]:

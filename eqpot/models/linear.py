@@ -5,7 +5,7 @@ them is a potential of up to three bodies (M. A. Wood, A. P. Thompson, J. Chem. 
 """
 
 from functools import lru_cache
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -18,27 +18,20 @@ from eqpot.basis import cutoff_function
 from eqpot.basis.soap import density_coefficients, density_functions, density_harmonics, density_integrals, density_table, power_spectrum
 from eqpot.basis.symmetry_functions import NEAREST
 from eqpot.core.elements import atomic_number
-from eqpot.core.errors import ConfigError
 from eqpot.core.numerics import safe_norm
 from eqpot.core.tree import record
 from eqpot.graph import Graph
 from eqpot.models.base import AtomOutputs, EnergyModel, Normalization
-from eqpot.models.readouts import of_head
-from eqpot.models.settings import Heads, NamedSettings
+from eqpot.models.readouts import of_head, shift_of
+from eqpot.models.settings import DescriptorSettings, Heads
 from eqpot.nn.invariants import PATHS, invariant_products
 
 DESCRIPTORS = 4
 """Mixtures whose power spectrum describes an atom, of which there would be thousands of numbers otherwise."""
 
 
-class LinearConfig(NamedSettings):
+class LinearConfig(DescriptorSettings):
     """A linear model of the density's average and SOAP power spectrum. The number of weights grows with the cube of that of the elements."""
-
-    n_layers: ClassVar[int] = 1
-    noise: ClassVar[bool] = False
-    charges: ClassVar[bool] = False
-    direct_forces: ClassVar[bool] = False
-    outputs: ClassVar[tuple[str, ...]] = ("features",)
 
     kind: Literal["linear"] = "linear"
     cutoff: float = Field(default=5.0, ge=2.0, le=20.0, description="radius of the surroundings that an atom sees [Å]")
@@ -49,22 +42,6 @@ class LinearConfig(NamedSettings):
     mixtures: int = Field(default=64, ge=1, le=256, description="fixed random mixtures of elements and radial functions")
     l_mixtures: int = Field(default=4, ge=0, le=6, description="highest degree of the mixtures that are multiplied; at most l_max counts")
     heads: Heads = Field(default=(), description="levels of theory, by name; each has weights of its own")
-
-    def changed(self, **changes: Any) -> "LinearConfig":
-        """A copy with other values; keys of other networks may be given as long as they are switched off.
-
-        Raises:
-            ConfigError: for what this model cannot do.
-        """
-        foreign = sorted(name for name, value in changes.items() if name not in type(self).model_fields and value)
-        if foreign:
-            raise ConfigError(f"{foreign[0]}: a model of the kind {self.kind} does not have it; leave it out, or take kind: equivariant")
-        return self.model_copy(update={name: value for name, value in changes.items() if name in type(self).model_fields})
-
-    @property
-    def receptive_field(self) -> float:
-        """Atoms see as far as the cutoff [Å]."""
-        return self.cutoff
 
     @property
     def summary(self) -> str:
@@ -173,12 +150,9 @@ class LinearModel(EnergyModel):
 
     def __init__(self, config: LinearConfig, elements: tuple[str, ...], normalization: Normalization) -> None:
         heads, n_species = config.n_heads, len(elements)
-        if len(normalization.shift) not in (0, heads * n_species):
-            expected = f"one per element ({n_species})" if heads == 1 else f"one per head and element ({heads} × {n_species})"
-            raise ConfigError(f"shift: found {len(normalization.shift)} values, expected {expected} or none")
         self.config, self.normalization, self.n_species = config, normalization, n_species
         self.numbers = tuple(atomic_number(element) for element in elements)
-        self.shift = normalization.shift or (0.0,) * (heads * n_species)
+        self.shift = normalization.shifts(heads, n_species)
         self.cutoff = self.receptive_field = config.cutoff
         Z, n, L = n_species, config.n_radial, config.l_max + 1
         # An axis for each element that a weight belongs to, that of the atom first: fine-tuning adds elements along them.
@@ -236,8 +210,7 @@ class LinearModel(EnergyModel):
             each = each + jnp.einsum("nlcd,zlcdh->nzh", geometry.spectrum, spectrum)
         own = jax.nn.one_hot(species, Z, dtype=each.dtype)
         energy = of_head(jnp.sum(each * own[..., None], 1), graph, H)[:, 0]
-        row = species if H == 1 else species + Z * graph.head[graph.graph_index]
-        energy = energy * self.normalization.scale + jnp.asarray(self.shift, each.dtype)[row] * geometry.bound
+        energy = energy * self.normalization.scale + shift_of(self.shift, graph, H, each.dtype) * geometry.bound
         return AtomOutputs(jnp.where(graph.atom_mask, energy, 0), jnp.where(graph.atom_mask[:, None], geometry.features, 0))
 
 

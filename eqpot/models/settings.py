@@ -88,3 +88,33 @@ class KnownTermSettings(NamedSettings):
     charges: ClassVar[bool] = False
     direct_forces: ClassVar[bool] = False
     outputs: ClassVar[tuple[str, ...]] = ()
+
+
+class DescriptorSettings(NamedSettings):
+    """Base of the networks and models on descriptors of fixed form: one layer, and nothing is said but energies and the descriptors."""
+
+    n_layers: ClassVar[int] = 1
+    noise: ClassVar[bool] = False
+    charges: ClassVar[bool] = False
+    direct_forces: ClassVar[bool] = False
+    outputs: ClassVar[tuple[str, ...]] = ("features",)
+
+    kind: str
+    cutoff: float
+
+    def changed(self, **changes: Any) -> Any:
+        """A copy with other values; keys of other networks may be given as long as they are switched off.
+
+        Raises:
+            ConfigError: for what this kind cannot do.
+        """
+        known = type(self).model_fields
+        foreign = sorted(name for name, value in changes.items() if name not in known and value)
+        if foreign:
+            raise ConfigError(f"{foreign[0]}: a network of the kind {self.kind} does not have it; leave it out, or take kind: equivariant")
+        return self.model_copy(update={name: value for name, value in changes.items() if name in known})
+
+    @property
+    def receptive_field(self) -> float:
+        """Atoms see as far as the cutoff [Å]."""
+        return self.cutoff

@@ -2,21 +2,12 @@
 
 import numpy as np
 import pytest
+from small_models import NETWORK
 
 from eqpot.models import EquivariantConfig, InversePowerConfig, Normalization, SumConfig, ZBLConfig
 from eqpot.potential import ModelSpec, Potential
 from eqpot.testing import check_model, check_potential
 
-NETWORK = {
-    "cutoff": 3.5,
-    "hidden": "4x0e",
-    "l_max": 1,
-    "n_radial": 3,
-    "n_layers": 1,
-    "correlation": 2,
-    "radial_hidden": (4,),
-    "readout_hidden": 4,
-}
 ELEMENTS = ("H", "C", "O")
 ZBL = ZBLConfig(inner=0.8, outer=3.5)
 """Radii as wide as the structures of the suite ask for; the kink of the third derivative lies outside the path along which work is integrated."""

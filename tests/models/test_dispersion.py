@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from ase.build import bulk
+from small_models import NETWORK
 
 from eqpot.core.config import build
 from eqpot.core.errors import ConfigError, StructureError
@@ -14,16 +15,6 @@ from eqpot.physics import Damping, damping_of
 from eqpot.potential import ModelSpec, Potential, predict
 from eqpot.testing import check_model
 
-NETWORK = {
-    "cutoff": 3.5,
-    "hidden": "4x0e",
-    "l_max": 1,
-    "n_radial": 3,
-    "n_layers": 1,
-    "correlation": 2,
-    "radial_hidden": [4],
-    "readout_hidden": 4,
-}
 ELEMENTS = ("H", "C", "O")
 
 

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from small_models import NETWORK
 
 from eqpot.core.config import build
 from eqpot.core.errors import ArchiveError, ConfigError
@@ -30,16 +31,6 @@ from eqpot.testing import check_model
 from eqpot.training import FitConfig
 
 ELEMENTS = ("H", "C", "O")
-NETWORK = {
-    "cutoff": 3.5,
-    "hidden": "4x0e",
-    "l_max": 1,
-    "n_radial": 3,
-    "n_layers": 1,
-    "correlation": 2,
-    "radial_hidden": [4],
-    "readout_hidden": 4,
-}
 SUM = {"kind": "sum", "terms": {"network": {"kind": "equivariant", **NETWORK}, "repulsion": {"kind": "zbl"}}}
 NORMALIZATION = Normalization(6.0, 1.0, (0.3, 0.1, -0.2))
 

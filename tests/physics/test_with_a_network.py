@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import small_models
 from ase import Atoms
 from ase.build import bulk
 from ase.geometry import find_mic
@@ -18,16 +19,7 @@ from eqpot.physics import pair_radii, zbl_pairs, zbl_switched
 from eqpot.potential import ModelSpec, Potential
 from eqpot.potential.archive import flatten
 
-NETWORK = {
-    "cutoff": 3.5,
-    "hidden": "4x0e",
-    "l_max": 1,
-    "n_radial": 4,
-    "n_layers": 1,
-    "correlation": 2,
-    "radial_hidden": [8],
-    "readout_hidden": 4,
-}
+NETWORK = {**small_models.NETWORK, "n_radial": 4, "radial_hidden": (8,)}
 TERMS = {"network": NETWORK, "repulsion": {"kind": "zbl"}, "wall": {"kind": "inverse-power", "trainable": True}}
 
 
