@@ -5,21 +5,18 @@ A layer is: linear → edge convolution → update, with a self-connection per e
 by name and composed; how they are evaluated is the business of `eqpot.nn.kernels`.
 """
 
-from typing import Any
-
 import jax
 import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float, Int
 
 from eqpot.basis import bessel, polynomial_envelope
-from eqpot.core.errors import ConfigError
 from eqpot.core.numerics import safe_norm
 from eqpot.core.tree import record
 from eqpot.graph import Graph
 from eqpot.models.base import AtomOutputs, EnergyModel, Normalization
 from eqpot.models.config import EquivariantConfig
-from eqpot.models.readouts import Outputs, of_head
+from eqpot.models.readouts import Outputs, of_head, shift_of
 from eqpot.nn import (
     MLP,
     Backend,
@@ -101,11 +98,8 @@ class Equivariant(EnergyModel):
         self, config: EquivariantConfig, n_species: int, normalization: Normalization, backend: str = "auto", *, rngs: nnx.Rngs
     ) -> None:
         heads = config.n_heads
-        if len(normalization.shift) not in (0, heads * n_species):
-            expected = f"one per element ({n_species})" if heads == 1 else f"one per head and element ({heads} × {n_species})"
-            raise ConfigError(f"shift: found {len(normalization.shift)} values, expected {expected} or none")
         self.config, self.normalization, self.n_species = config, normalization, n_species
-        self.shift = normalization.shift or (0.0,) * (heads * n_species)
+        self.shift = normalization.shifts(heads, n_species)
         self.cutoff, self.receptive_field = config.cutoff, config.cutoff * config.n_layers
         channels, last = config.channels, config.n_layers - 1
         self.embedding = SpeciesLinear(1, n_species, 1, channels, rngs=rngs)
@@ -119,7 +113,7 @@ class Equivariant(EnergyModel):
         )
         self.readouts = nnx.List([MLP((channels, heads), rngs=rngs) for _ in range(last)])
         self.readouts.append(MLP((channels, config.readout_hidden, heads), rngs=rngs))
-        self.outputs = Outputs(config, rngs=rngs)
+        self.outputs = Outputs(config, n_species, rngs=rngs)
 
     def describe(self, graph: Graph) -> EdgeGeometry:
         """Spherical harmonics, radial basis and boundness; a masked slot gets a vector of length r_c, where the envelope ends smoothly."""
@@ -144,14 +138,7 @@ class Equivariant(EnergyModel):
             scalars.append(features[0][:, 0])
             with jax.default_matmul_precision("float32"):
                 energy = energy + of_head(readout(scalars[-1]), graph, self.config.n_heads)[:, 0]
-        energy = energy * self.normalization.scale + self._shift(graph, bound.dtype) * bound
+        energy = energy * self.normalization.scale + shift_of(self.shift, graph, self.config.n_heads, bound.dtype) * bound
         invariants = jnp.concatenate(scalars, -1)
         others = self.outputs(features, invariants, graph, self.normalization.scale)
         return AtomOutputs(jnp.where(graph.atom_mask, energy, 0), invariants, **others)
-
-    def _shift(self, graph: Graph, dtype: Any) -> Float[Array, " N"]:
-        """Energy of each atom in its usual surroundings, at the level of theory of its structure [eV]."""
-        row = graph.species
-        if self.config.n_heads > 1:
-            row = row + self.n_species * graph.head[graph.graph_index]
-        return jnp.asarray(self.shift, dtype)[row]

@@ -14,9 +14,12 @@ from jaxtyping import Array, Float
 from eqpot.graph import Graph
 from eqpot.models.config import EquivariantConfig
 from eqpot.nn import MLP, Features
+from eqpot.nn.layers import normal_param
 
 NOISE_FLOOR = 1e-4
 """Smallest predicted noise, in units of `Normalization.scale`: keeps the likelihood of labels without any noise bounded."""
+ELEMENT_CHARGE = 0.1
+"""Width of the first q⁰ [e]; from zero they would never move, for the energy of charges is quadratic in them."""
 
 
 def of_head(values: Float[Array, "N *d _"], graph: Graph, n_heads: int) -> Float[Array, "N *d _"]:
@@ -29,27 +32,36 @@ def of_head(values: Float[Array, "N *d _"], graph: Graph, n_heads: int) -> Float
     return jnp.sum(jnp.where(mask, columns, 0), -2)
 
 
+def shift_of(shifts: tuple[float, ...], graph: Graph, n_heads: int, dtype: Any) -> Float[Array, " N"]:
+    """Of shifts per head and element (head-major), that of each atom, at the level of theory of its structure."""
+    row = graph.species
+    if n_heads > 1:
+        row = row + len(shifts) // n_heads * graph.head[graph.graph_index]
+    return jnp.asarray(shifts, dtype)[row]
+
+
 class Outputs(nnx.Module):
     """The outputs that `EquivariantConfig` asks for; without parameters when it asks for none.
 
         σ_i = scale · (softplus(f(s_i)) + floor)         noise of a force component and of the atom's energy
-        q_i = g(s_i) + (Q − Σ_j g(s_j)) / n              charges
+        q_i = p_i + (Q − Σ_j p_j) / n                    charges, from p_i = g(s_i) + q⁰ of the element
         χ_i = h(s_i)                                     electronegativities [eV/e]
         F_i = scale · Σ_c w_c v_ic                       direct forces
 
     s are the invariants of all layers, v the vectors (degree 1) of the last, Q and n the total charge and the number of atoms of the structure,
-    f, g and h networks without biases.
+    f, g and h networks without biases. An atom without neighbours has no features, so what an ion far from all others carries is q⁰.
 
     References: D. A. Nix, A. S. Weigend, Proc. IEEE Int. Conf. Neural Networks 1, 55 (1994); A. Kendall, Y. Gal, NeurIPS (2017), arXiv:1703.04977
     (noise); O. T. Unke, M. Meuwly, J. Chem. Theory Comput. 15, 3678 (2019) (charges).
     """
 
-    def __init__(self, config: EquivariantConfig, *, rngs: nnx.Rngs) -> None:
+    def __init__(self, config: EquivariantConfig, n_species: int, *, rngs: nnx.Rngs) -> None:
         sizes, self.n_heads = (config.channels * config.n_layers, config.readout_hidden), config.n_heads
         self.noise = MLP((*sizes, 2 * self.n_heads), rngs=rngs) if config.noise else None
         self.charges = MLP((*sizes, self.n_heads), rngs=rngs) if config.charges else None
         self.electronegativity = MLP((*sizes, self.n_heads), rngs=rngs) if config.electronegativity else None
         self.forces = MLP((config.channels, self.n_heads), rngs=rngs) if config.direct_forces else None
+        self.element_charges = normal_param(rngs, n_species, self.n_heads, scale=ELEMENT_CHARGE) if config.charges else None
 
     def __call__(self, features: Features, invariants: Float[Array, "N F"], graph: Graph, scale: float) -> dict[str, Float[Array, "N *d"]]:
         """The fields of `AtomOutputs` that are not always there."""
@@ -58,8 +70,9 @@ class Outputs(nnx.Module):
             if self.noise is not None:
                 sigma = (jax.nn.softplus(of_head(self.noise(invariants), graph, self.n_heads)) + NOISE_FLOOR) * scale
                 found["force_noise"], found["energy_noise"] = jnp.moveaxis(jnp.where(mask[:, None], sigma, 1), 1, 0)
-            if self.charges is not None:
-                found["charges"] = neutralised(of_head(self.charges(invariants), graph, self.n_heads)[:, 0], graph)
+            if self.charges is not None and self.element_charges is not None:
+                partial = self.charges(invariants) + self.element_charges[...][graph.species]
+                found["charges"] = neutralised(of_head(partial, graph, self.n_heads)[:, 0], graph)
             if self.electronegativity is not None:
                 found["electronegativity"] = jnp.where(mask, of_head(self.electronegativity(invariants), graph, self.n_heads)[:, 0], 0)
             if self.forces is not None:
@@ -79,10 +92,10 @@ def take_head(params: Any, index: int, n_heads: int) -> Any:
     """The parameters of a model with that head alone; leaves may have leading axes (members)."""
 
     def sliced(readout: Any) -> Any:
+        if not isinstance(readout, dict):  # a parameter, else a network whose last layer makes the columns
+            return readout.reshape(*readout.shape[:-1], n_heads, -1)[..., index, :]
         weights = readout["weights"]
-        last = max(weights)
-        columns = weights[last].reshape(*weights[last].shape[:-1], n_heads, -1)[..., index, :]
-        return {**readout, "weights": {**weights, last: columns}}
+        return {**readout, "weights": {**weights, max(weights): sliced(weights[max(weights)])}}
 
     if "terms" in params:  # of a sum, only the network has heads
         terms = params["terms"].items()

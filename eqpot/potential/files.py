@@ -13,6 +13,9 @@ from eqpot.potential.archive import check_tensors, flat_shapes, flatten, read_ar
 from eqpot.potential.spec import ModelSpec, Params
 from eqpot.potential.trust import PREFIX, Trust
 
+ADDED = ("outputs/element_charges",)
+"""Parameters that older potentials do not have; they mean nothing when they are zero."""
+
 
 def write_potential(
     path: str | Path, spec: ModelSpec, params: Params, references: tuple[float, ...], metadata: dict[str, Any], dtype: str, trust: Trust
@@ -50,7 +53,10 @@ def read_potential(path: str | Path) -> tuple[ModelSpec, Params, tuple[float, ..
     except (TypeError, ValueError) as error:
         raise ArchiveError(f"{path}: the header misstates something ({error})") from None
     own = {name: tensors.pop(name) for name in list(tensors) if name.startswith(PREFIX)}
-    check_tensors(path, tensors, {k: (members, *v.shape) for k, v in flat_shapes(shapes).items()}, dtype)
+    expected = {k: (members, *v.shape) for k, v in flat_shapes(shapes).items()}
+    for name in (n for n in expected if n.endswith(ADDED) and n not in tensors):
+        tensors[name] = np.zeros(expected[name], dtype)
+    check_tensors(path, tensors, expected, dtype)
     try:
         trust = Trust.from_archive(header.get("trust", {}), own, len(spec.elements))
     except ArchiveError as error:

@@ -1,10 +1,13 @@
 """A network whose charges attract each other: the laws of all models, what is refused, training without labels of charges, dynamics."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from ase.build import bulk
+from small_models import NETWORK
 
 import eqpot
 from eqpot.core.config import build
@@ -19,16 +22,6 @@ from eqpot.potential.archive import flatten
 from eqpot.testing import check_model
 from eqpot.training import FitConfig
 
-NETWORK = {
-    "cutoff": 3.5,
-    "hidden": "4x0e",
-    "l_max": 1,
-    "n_radial": 3,
-    "n_layers": 1,
-    "correlation": 2,
-    "radial_hidden": [4],
-    "readout_hidden": 4,
-}
 ELEMENTS = ("H", "C", "O")
 CRYSTAL = 4.2 * np.eye(3)
 POINTS = np.array([[0, 0, 0], [1.6, 0.1, 0.2], [0.3, 1.5, 1.9]])
@@ -100,6 +93,30 @@ def test_molecules_beyond_the_cutoff_attract_each_other(draw):
     force = (found.forces - network.forces).reshape(-1, 2, 3)[[1, 3]].sum(1)[:, 0]  # on the second molecule of each
     np.testing.assert_allclose(network.forces.reshape(-1, 2, 3).sum(1), 0, atol=1e-12)
     assert force[0] < 0 and force[0] / force[1] == pytest.approx(16, rel=0.1)
+
+
+def test_ions_without_neighbours_have_the_charge_of_their_element(draw):
+    """Features of a lone atom are zero, and so is what the network says of it; E = k q₁ q₂/r with the mean taken off."""
+    spec = spec_of(elements=("Na", "Cl"), smearing=0.4)
+    params = draw(spec, 3)
+    own = params["terms"]["network"]["outputs"]["element_charges"]
+    found, _ = both(spec, params, [Structure([11, 17], [[0, 0, 0], [distance, 0, 0]]) for distance in (9, 18)])
+    charge = float(own[0, 0] - own[1, 0]) / 2
+    assert abs(charge) > 1e-3
+    np.testing.assert_allclose(found.charges[:2], [charge, -charge], rtol=1e-6)
+    np.testing.assert_allclose(found.energy[:2], [-COULOMB * charge**2 / r for r in (9, 18)], rtol=1e-6)
+
+
+def test_a_potential_from_before_charges_of_elements_says_what_it_said(draw, tmp_path):
+    spec = spec_of()
+    params = jax.tree.map(lambda x: np.asarray(x, "float32")[None], draw(spec, 3))
+    params["terms"]["network"]["outputs"]["element_charges"] *= 0
+    whole = Potential(spec, params, (0.0,) * 3)
+    old = jax.tree.map(lambda x: x, params)
+    del old["terms"]["network"]["outputs"]["element_charges"]
+    dataclasses.replace(whole, params=old).save(tmp_path / "old.safetensors")
+    molecule = Structure([1, 6, 8], POINTS)
+    assert Potential.load(tmp_path / "old.safetensors").predict(molecule).energy == whole.predict(molecule).energy
 
 
 def test_what_it_reads_must_be_there():
