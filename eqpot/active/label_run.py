@@ -3,6 +3,7 @@
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, Future, ThreadPoolExecutor, wait
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,8 +13,6 @@ from eqpot.active.label_worker import WorkerPool, end_workers, run_task, stop_wo
 from eqpot.core.errors import ConfigError, EqpotError
 from eqpot.graph.structure import Structure
 
-WINDOW = 1000
-"""Tasks given to an executor at a time."""
 MAX_BREAKS = 5
 """How often a pool may break without a single result in between."""
 LOG_CHARACTERS = 20_000
@@ -42,6 +41,7 @@ class Run:
         workers: number of local processes.
         retries: losses of its worker after which a structure has failed.
         time_limit_s: for one label.
+        window: tasks given to the executor at a time.
         on_progress: f(done, total, failed).
     """
 
@@ -53,9 +53,11 @@ class Run:
         workers: int,
         retries: int,
         time_limit_s: float | None,
+        window: int,
         on_progress: Callable[[int, int, int], Any] | None,
     ) -> None:
         self.store, self.levels, self.retries, self.time_limit_s, self.on_progress = store, levels, retries, time_limit_s, on_progress
+        self.window = window
         self.pool = WorkerPool()
         self.task = self.pool.run if executor is None else run_task
         self.given = executor if isinstance(executor, Executor) else None
@@ -108,11 +110,12 @@ class Run:
                 whole = whole and self._fill(executor, waiting, flying)
         finally:
             for future in flying:
-                future.cancel()
+                with suppress(NotImplementedError):  # Parsl cannot call a task back
+                    future.cancel()
 
     def _fill(self, executor: Executor, waiting: deque[Task], flying: dict[Future, Task]) -> bool:
         """Give tasks to the executor, as many as it may have; False when it takes no more because it is broken."""
-        while waiting and len(flying) < WINDOW:
+        while waiting and len(flying) < self.window:
             task = waiting[0]
             try:
                 future = executor.submit(self.task, self.levels[task.level][0], structure_document(task.structure), self.time_limit_s)

@@ -89,6 +89,7 @@ def serve(scratch: str) -> None:
     os.dup2(2, 1)
     faulthandler.enable()
     os.chdir(scratch)
+    os.environ["TMPDIR"] = scratch  # temporary files of programs go when the worker goes, however it ends
     oracles: dict[bytes, Any] = {}
     while True:
         try:

@@ -5,24 +5,22 @@ with the SHA-256 of its content. A line is on the disk before its result counts;
 torn, is dropped, and any other line that does not fit its hash is refused. One driver writes at a time.
 """
 
-import fcntl
 import json
 import os
-import socket
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, Final, TextIO
+from typing import Any, Final
 
 from eqpot.active.label_record import Entry, canonical, differences, label_key, line_of, read_line, settings_hash
+from eqpot.active.lock import LOCK, locked
 from eqpot.core.errors import DataError
 from eqpot.core.files import replace_file
 from eqpot.graph.structure import Structure
 
 FORMAT: Final = "eqpot labels"
 VERSION: Final = 1
-HEADER, LINES, LOCK = "store.json", "labels.jsonl", "lock"
-_OPEN: set[Path] = set()
-"""Stores that this process has open; the lock of the system does not hold between threads."""
+HEADER, LINES = "store.json", "labels.jsonl"
 
 
 class LabelStore:
@@ -45,23 +43,20 @@ class LabelStore:
         self.entries: dict[str, Entry] = {}
 
     def __enter__(self) -> "LabelStore":
-        try:
-            self.path.mkdir(parents=True, exist_ok=True)
-            self._lock = self._take_lock()
-        except OSError as error:
-            raise DataError(f"{self.path}: cannot be made ({error.strerror or error})") from None
-        try:
+        with ExitStack() as stack:
+            try:
+                self.path.mkdir(parents=True, exist_ok=True)
+                stack.enter_context(locked(self.path))
+            except OSError as error:
+                raise DataError(f"{self.path}: cannot be made ({error.strerror or error})") from None
             self._claim()
-            self._lines = (self.path / LINES).open("ab")
+            self._lines = stack.enter_context((self.path / LINES).open("ab"))
             self._load()
-        except BaseException:
-            self._release()
-            raise
+            self._open = stack.pop_all()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._lines.close()
-        self._release()
+        self._open.close()
 
     def key(self, structure: Structure) -> str:
         """Under what the label of a structure is kept here."""
@@ -75,27 +70,6 @@ class LabelStore:
         self._lines.flush()
         os.fsync(self._lines.fileno())
         self.entries |= {self.key(e.structure): e for e in entries}
-
-    def _take_lock(self) -> TextIO:
-        if self.path in _OPEN:
-            raise DataError(f"{self.path}: found it open in this process already, expected one driver at a time; use another store")
-        file = (self.path / LOCK).open("a+")
-        try:
-            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # ends with the process, however it ends, and no child inherits it
-        except (BlockingIOError, PermissionError):
-            file.seek(0)
-            holder = file.read().strip() or "unknown"
-            file.close()
-            raise DataError(f"{self.path}: found another driver writing here ({holder}); wait for it or use another store") from None
-        _OPEN.add(self.path)
-        file.truncate(0)
-        file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
-        file.flush()
-        return file
-
-    def _release(self) -> None:
-        _OPEN.discard(self.path)
-        self._lock.close()
 
     def _claim(self) -> None:
         header = self.path / HEADER

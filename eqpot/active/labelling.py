@@ -9,7 +9,8 @@ What holds, whatever is killed when:
 - **No label is paid for twice**: results are on disk (`label_store`) before they count, under a hash of structure and settings.
 - **One level of theory per store.** Alternatives (more iterations, another mixing) are tried in order after a failure; which one
   was used is kept with the label.
-- **A time limit holds for all that a label starts**, and nothing of it runs on after the driver (`label_server`).
+- **A time limit holds for all that a label starts**, and nothing of it runs on after whoever asked for it (`label_server`): the driver, or an
+  executor's worker.
 - **The executor is only transport**: a worker or a whole pool that is lost costs the labels that it was computing, no others.
 """
 
@@ -77,6 +78,7 @@ def label(
     retries: int = 3,
     alternatives: Sequence[Oracle] = (),
     retry_failures: bool = False,
+    window: int = 1000,
     max_energy_jump: float = 5.0,
     on_progress: OnProgress | None = None,
 ) -> Labelled:
@@ -96,6 +98,8 @@ def label(
         retries: how often a structure may lose its worker before that is taken for its fault.
         alternatives: oracles of the same level of theory with other settings, tried in order when a label fails.
         retry_failures: compute structures again that the store knows as failures.
+        window: structures given to the executor at a time. Parsl cannot call tasks back: this many may be computed in vain when the driver
+            is killed, so take about twice the number of its workers where labels are dear.
         max_energy_jump: energies further than this from the median of their composition are failures [eV/atom].
         on_progress: called as f(done, total, failed) after results have been kept.
 
@@ -104,7 +108,7 @@ def label(
         DataError: a store that cannot be used, see `LabelStore`.
     """
     start = time.perf_counter()
-    _require_sense(oracle, alternatives, workers, retries, time_limit_s, max_energy_jump)
+    _require_sense(oracle, alternatives, {"workers": workers, "retries": retries, "window": window}, time_limit_s, max_energy_jump)
     oracles = (oracle, *alternatives)
     asked = [_asked(item, oracle) for item in structures]
     with LabelStore(store, oracle.settings, [a.settings for a in alternatives]) as kept:
@@ -112,7 +116,7 @@ def label(
         todo = {key: s for key, s in wanted.items() if key not in kept.entries or (retry_failures and kept.entries[key].labels is None)}
         tasks = [Task(key, structure) for key, structure in todo.items()]
         levels = [(_sendable(o), settings_hash(o.settings)) for o in oracles]
-        Run(kept, levels, executor, workers, retries, time_limit_s, on_progress).all(tasks, total=len(wanted))
+        Run(kept, levels, executor, workers, retries, time_limit_s, window, on_progress).all(tasks, total=len(wanted))
         entries = [kept.entries[kept.key(item.structure)] if isinstance(item, Frame) else None for item in asked]
         jumps = energy_jumps(kept.entries.values(), max_energy_jump)
     results = tuple(_result(item, entry, oracle, jumps) for item, entry in zip(asked, entries, strict=True))
@@ -125,9 +129,9 @@ def label(
 
 
 def _require_sense(
-    oracle: Oracle, alternatives: Sequence[Oracle], workers: int, retries: int, time_limit_s: float | None, jump: float
+    oracle: Oracle, alternatives: Sequence[Oracle], counts: Mapping[str, int], time_limit_s: float | None, jump: float
 ) -> None:
-    for name, value in (("workers", workers), ("retries", retries)):
+    for name, value in counts.items():
         if value < 1:
             raise ConfigError(f"{name}: found {value}, expected at least 1")
     for name, limit in (("time_limit_s", time_limit_s), ("max_energy_jump", jump)):

@@ -1,26 +1,29 @@
 """Oracles by name or from a file.
 
-    kind: tblite                  kind: ase
-    method: GFN2-xTB              calculator: ase.calculators.lj.LennardJones
-    alternatives:                 keywords: {epsilon: 0.01, sigma: 2.3}
-      - accuracy: 0.1             method: LJ
+    kind: pyscf                   kind: espresso                    kind: ase
+    functional: pbe-d3bj          pseudopotentials: {Si: Si.UPF}    calculator: ase.calculators.lj.LennardJones
+    basis: def2-tzvp              cutoff_Ry: 60                     keywords: {epsilon: 0.01, sigma: 2.3}
+    alternatives:                 alternatives:                     method: LJ
+      - level_shift: 5            - mixing: 0.2
 
-`alternatives` are changes to the values above, each another oracle of the same level of theory that is tried when a label fails.
-A calculator is a class, or a function that makes one, by its dotted path, or one of ASE's by its short name ('emt', 'vasp', 'espresso').
-Naming one imports it: read only files that you would also run.
+The keys of tblite, pyscf, espresso and gpaw are the fields of their oracles. `alternatives` are changes to the values above, each another oracle of
+the same level of theory that is tried when a label fails; `keywords` are merged. A calculator is a class, or a function that makes one, by its dotted
+path, or one of ASE's by its short name ('emt', 'vasp'). Naming one imports it: read only files that you would also run.
 """
 
 from collections.abc import Mapping
+from dataclasses import MISSING, fields
 from functools import partial
 from importlib import import_module
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_type_hints
 
-from pydantic import Field
+from pydantic import Field, create_model
 
 from eqpot.core.config import Config, build, load_yaml
 from eqpot.core.errors import ConfigError, did_you_mean
-from eqpot.oracles import ASEOracle, Limits, Oracle, TBLiteOracle
+from eqpot.oracles import ASEOracle, EspressoOracle, GPAWOracle, Limits, Oracle, PySCFOracle, TBLiteOracle
+from eqpot.oracles.tblite import METHODS
 
 SHORT = {
     "gfn2": {"kind": "tblite", "method": "GFN2-xTB"},
@@ -28,6 +31,7 @@ SHORT = {
     "emt": {"kind": "ase", "calculator": "ase.calculators.emt.EMT", "method": "EMT"},
 }
 """Oracles that need no file."""
+NAMES = SHORT | {method: {"kind": "tblite", "method": method} for method in METHODS}
 
 
 class LimitsConfig(Config):
@@ -38,24 +42,25 @@ class LimitsConfig(Config):
     max_net_force: float = Field(default=0.005, ge=0)
 
 
-class TBLiteConfig(Config):
-    """GFN-xTB; see `eqpot.oracles.TBLiteOracle`."""
+class OracleConfig(Config):
+    """What all kinds have."""
 
-    kind: Literal["tblite"] = "tblite"
-    method: str = "GFN2-xTB"
-    multiplicity: int | None = None
-    accuracy: float = 1.0
-    electronic_temperature: float = 300.0
     limits: LimitsConfig = LimitsConfig()
     alternatives: tuple[dict[str, Any], ...] = ()
+
+
+class NamedConfig(OracleConfig):
+    """Base of the configurations that `config_of` makes."""
+
+    kind: str
 
     def oracle(self) -> Oracle:
         """The oracle itself."""
         values = self.model_dump(exclude={"kind", "limits", "alternatives"})
-        return TBLiteOracle(**values, limits=Limits(**self.limits.model_dump()))
+        return ORACLES[self.kind](**values, limits=Limits(**self.limits.model_dump()))
 
 
-class ASEConfig(Config):
+class ASEConfig(OracleConfig):
     """Any ASE calculator.
 
     Attributes:
@@ -68,8 +73,6 @@ class ASEConfig(Config):
     calculator: str
     keywords: dict[str, Any] = Field(default_factory=dict)
     method: str = ""
-    limits: LimitsConfig = LimitsConfig()
-    alternatives: tuple[dict[str, Any], ...] = ()
 
     def oracle(self) -> Oracle:
         """The oracle itself; a calculator is built once, so that what is wrong with it is found here.
@@ -92,19 +95,30 @@ class ASEConfig(Config):
         return ASEOracle(factory, method=method, parameters=parameters, limits=Limits(**self.limits.model_dump()))
 
 
-KINDS: dict[str, type[TBLiteConfig] | type[ASEConfig]] = {"tblite": TBLiteConfig, "ase": ASEConfig}
+def config_of(kind: str, oracle: type[Oracle]) -> type[NamedConfig]:
+    """The configuration whose keys are the arguments of an oracle."""
+    hints, keys = get_type_hints(oracle), {}
+    for entry in (f for f in fields(oracle) if f.init and f.name != "limits"):
+        given = ... if entry.default is MISSING else entry.default
+        keys[entry.name] = (hints[entry.name], given if entry.default_factory is MISSING else Field(default_factory=entry.default_factory))
+    keys["kind"] = (Literal[kind], kind)
+    return create_model(f"{oracle.__name__}Config", __base__=NamedConfig, **keys)
+
+
+ORACLES: dict[str, type[Oracle]] = {"tblite": TBLiteOracle, "pyscf": PySCFOracle, "espresso": EspressoOracle, "gpaw": GPAWOracle}
+KINDS: dict[str, type[NamedConfig] | type[ASEConfig]] = {k: config_of(k, o) for k, o in ORACLES.items()} | {"ase": ASEConfig}
 
 
 def load_oracle(name: str) -> tuple[Oracle, tuple[Oracle, ...]]:
-    """The oracle and its alternatives, from a short name of `SHORT` or from a YAML file.
+    """The oracle and its alternatives, from a short name of `SHORT`, a method of tblite, or a YAML file.
 
     Raises:
         ConfigError: naming the key that is wrong, or what is to be installed.
     """
-    if name in SHORT:
-        return build_oracle(SHORT[name], name)
+    if name in NAMES:
+        return build_oracle(NAMES[name], name)
     if not name.endswith((".yaml", ".yml")):
-        raise ConfigError(f"oracle: found '{name}', expected the name of an oracle or a YAML file ({did_you_mean(name, SHORT)})")
+        raise ConfigError(f"oracle: found '{name}', expected the name of an oracle or a YAML file ({did_you_mean(name, NAMES)})")
     return build_oracle(load_yaml(Path(name)), name)
 
 
@@ -117,7 +131,8 @@ def build_oracle(values: Mapping[str, Any], where: str = "oracle") -> tuple[Orac
     base = {key: value for key, value in values.items() if key != "alternatives"}
     others = []
     for number, changes in enumerate(config.alternatives):
-        if taken := {"kind", "method", "calculator", "limits", "alternatives"} & changes.keys():
+        level = ORACLES[kind].level if kind in ORACLES else ("method", "calculator")
+        if taken := {"kind", "limits", "alternatives", *level} & changes.keys():
             raise ConfigError(
                 f"{where}: alternatives.{number}: found '{sorted(taken)[0]}', expected other settings of the same level of theory"
             )

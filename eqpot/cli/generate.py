@@ -35,7 +35,7 @@ def generate(
         Path | None, typer.Option(help="Potential file (.safetensors), for md and rattle with hessian=true.", show_default=False)
     ] = None,
     oracle: Annotated[
-        str | None, typer.Option(help="Drive md by an oracle: GFN2-xTB (molecules) or GFN1-xTB (crystals).", show_default=False)
+        str | None, typer.Option(help="Drive md by an oracle: gfn2 (molecules), gfn1 (crystals), emt, or a YAML file.", show_default=False)
     ] = None,
     seed: Annotated[int | None, typer.Option(help="In place of the seed of the configuration, which is 0.", show_default=False)] = None,
     index: Annotated[str | None, typer.Option(help="Which start structures, as a Python slice such as ':10'.", show_default=False)] = None,
@@ -48,8 +48,8 @@ def generate(
     """
     from eqpot.active.generate_config import generate_config
     from eqpot.active.generate_structures import generate as make
+    from eqpot.active.oracle_config import load_oracle
     from eqpot.data.io import EXTXYZ_SUFFIXES
-    from eqpot.oracles import TBLiteOracle
     from eqpot.potential import Potential
 
     if not output.name.endswith(EXTXYZ_SUFFIXES):
@@ -59,7 +59,7 @@ def generate(
     config = generate_config(values if seed is None else values | {"seed": seed})
     starts = _starts(files, index)
     model = None if potential is None else Potential.load(potential)
-    teacher = None if oracle is None else TBLiteOracle(oracle)
+    teacher = None if oracle is None else load_oracle(oracle)[0]
     with progress_bar() as bar:
         tasks: dict[str, Any] = {}
 

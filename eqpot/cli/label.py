@@ -13,7 +13,7 @@ def label(
         list[str], typer.Argument(help="Structures, labels are ignored: extended XYZ (.gz, .xz) or ASE database.", show_default=False)
     ],
     output: Annotated[Path, typer.Option("--output", "-o", help="File to write, extended XYZ (.xyz, .gz, .xz).", show_default=False)],
-    oracle: Annotated[str, typer.Option(help="gfn2, gfn1, emt, or a YAML file.", show_default=False)],
+    oracle: Annotated[str, typer.Option(help="gfn2, gfn1, emt, or a YAML file (tblite, pyscf, espresso, gpaw, ase).", show_default=False)],
     store: Annotated[Path | None, typer.Option(help="Folder that keeps every result; by default OUT.labels.", show_default=False)] = None,
     workers: Annotated[int, typer.Option(help="Processes, one label at a time each.", min=1)] = 2,
     time_limit: Annotated[float | None, typer.Option(help="Wall time for one label [s].", show_default=False)] = None,

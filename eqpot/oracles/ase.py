@@ -75,3 +75,16 @@ def labels_from_calculator(structure: Structure, calculator: Any) -> Labels:
         charges=np.array(atoms.get_charges(), np.float64) if "charges" in offered else None,
         dipole=np.array(atoms.get_dipole_moment(), np.float64) if not periodic.any() and "dipole" in offered else None,
     )
+
+
+def gamma_centred_grid(structure: Structure, density: float) -> tuple[int, int, int]:
+    """Points along each reciprocal vector: ⌈density·2π/h⌉ with the height h of the cell [Å]; 1 where it is not periodic.
+
+    Args:
+        structure: with a cell.
+        density: points per reciprocal length [Å], as in ASE's `kpts={"density": ...}`.
+    """
+    from ase.calculators.calculator import kptdensity2monkhorstpack
+
+    first, second, third = kptdensity2monkhorstpack(structure.to_atoms(), density, even=False)
+    return int(first), int(second), int(third)

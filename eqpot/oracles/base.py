@@ -13,15 +13,19 @@ A new oracle gives `name`, `settings` and `compute`; the rest is here, once, for
 import json
 import traceback
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, final
+from typing import Any, ClassVar, final
 
 import numpy as np
 
-from eqpot.core.errors import ConfigError, EqpotError
+from eqpot.core.errors import ConfigError, EqpotError, StructureError
 from eqpot.graph.neighbors import find_neighbors
 from eqpot.graph.structure import Frame, Labels, Structure
+
+LOG_CHARACTERS = 4000
+"""How much of a program's output is kept with a failure."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,9 +69,11 @@ class Oracle(ABC):
     """Base of all oracles; see the module's text for what it promises.
 
     Attributes:
+        level: names of the fields that make the level of theory; oracles that differ in others only may stand in for each other.
         limits: the screening of inputs and results.
     """
 
+    level: ClassVar[tuple[str, ...]] = ()
     limits: Limits = field(default_factory=Limits, kw_only=True)
 
     @property
@@ -128,6 +134,34 @@ def screen(labels: Labels, n_atoms: int, limits: Limits) -> str | None:
     if net > limits.max_net_force:
         return f"forces sum to {net:.4g} eV/Å per atom, above the limit of {limits.max_net_force:g}: not converged, or an external field"
     return None
+
+
+@contextmanager
+def noting(log: Callable[[], str]) -> Iterator[None]:
+    """Adds the end of what a program wrote to whatever is raised inside, so that it stands in the log of the Failure."""
+    try:
+        yield
+    except Exception as error:
+        error.add_note(f"the end of the program's output:\n{log()[-LOG_CHARACTERS:]}")
+        raise
+
+
+def require_positive(oracle: Oracle, *names: str) -> None:
+    """ConfigError unless these fields are positive numbers."""
+    for name in names:
+        if not getattr(oracle, name) > 0:
+            raise ConfigError(f"{name}: found {getattr(oracle, name)}, expected a positive number")
+
+
+def require_molecule_or_crystal(structure: Structure, program: str, *, molecules: bool = True) -> None:
+    """StructureError for periodicity that a program would silently take for another one."""
+    periodic = structure.pbc
+    if not periodic.all() and (periodic.any() or not molecules):
+        knows = "molecules and fully periodic cells" if molecules else "fully periodic cells"
+        raise StructureError(
+            f"pbc is {periodic.tolist()}, but {program} knows only {knows}; "
+            "give it a cell with vacuum and make it periodic in all directions"
+        )
 
 
 def json_settings(settings: Mapping[str, Any]) -> dict[str, Any]:

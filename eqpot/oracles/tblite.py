@@ -12,10 +12,10 @@ from importlib import import_module
 from importlib.metadata import version
 from typing import Any
 
-from eqpot.core.errors import ConfigError, StructureError, did_you_mean
+from eqpot.core.errors import ConfigError, did_you_mean
 from eqpot.graph.structure import Labels, Structure
 from eqpot.oracles.ase import labels_from_calculator
-from eqpot.oracles.base import Oracle
+from eqpot.oracles.base import Oracle, require_molecule_or_crystal, require_positive
 
 METHODS = ("GFN2-xTB", "GFN1-xTB", "IPEA1-xTB")
 
@@ -37,6 +37,7 @@ class TBLiteOracle(Oracle):
         electronic_temperature: of the Fermi smearing [K].
     """
 
+    level = ("method",)
     method: str = "GFN2-xTB"
     _: KW_ONLY
     multiplicity: int | None = None
@@ -48,9 +49,7 @@ class TBLiteOracle(Oracle):
             raise ConfigError(f"method: '{self.method}' is not known to tblite ({did_you_mean(self.method, METHODS)})")
         if self.multiplicity is not None and self.multiplicity < 1:
             raise ConfigError(f"multiplicity: found {self.multiplicity}, expected 2S + 1, which is at least 1")
-        for name in ("accuracy", "electronic_temperature"):
-            if not getattr(self, name) > 0:
-                raise ConfigError(f"{name}: found {getattr(self, name)}, expected a positive number")
+        require_positive(self, "accuracy", "electronic_temperature")
         _tblite()
 
     @property
@@ -63,11 +62,7 @@ class TBLiteOracle(Oracle):
         return {"oracle": "tblite", "version": version("tblite")} | {n: getattr(self, n) for n in names}
 
     def compute(self, structure: Structure) -> Labels:
-        if structure.pbc.any() and not structure.pbc.all():
-            raise StructureError(  # tblite would silently take every direction as periodic
-                f"pbc is {structure.pbc.tolist()}, but tblite knows only molecules and fully periodic cells; "
-                "give a slab or wire a cell with vacuum and make it periodic in all directions"
-            )
+        require_molecule_or_crystal(structure, "tblite")
         calculator = _tblite().TBLite(
             method=self.method,
             charge=structure.charge,

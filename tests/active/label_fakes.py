@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -57,6 +58,7 @@ class Fake(Oracle):
         if number == POISON:
             os.kill(os.getpid(), signal.SIGKILL)
         if number == HANGS and self.hangs:
+            tempfile.mkdtemp(prefix=nap(self.folder))
             subprocess.Popen(["sh", "-c", f"trap '' TERM; sleep {nap(self.folder)}; true"])
             subprocess.run(["sleep", nap(self.folder)], process_group=0)
         with (Path(self.folder) / "computed").open("a") as file:

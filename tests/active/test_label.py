@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 from collections import Counter
 from concurrent.futures import BrokenExecutor, Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from functools import partial
@@ -69,9 +70,10 @@ def test_a_killed_driver_costs_only_what_it_was_computing(tmp_path):
 
 
 def test_the_time_limit_holds_for_all_that_a_label_starts(tmp_path):
-    """One program ignores SIGTERM, another has a process group of its own."""
+    """One program ignores SIGTERM, another has a process group of its own; temporary files are gone too."""
     found = label(Fake(folder=str(tmp_path)), [atom(0.1), atom(0.2, HANGS), atom(0.3)], tmp_path / "store", time_limit_s=1.0, workers=1)
     assert processes("sleep", nap(tmp_path)) == []
+    assert not list(Path(tempfile.gettempdir()).glob(f"{nap(tmp_path)}*"))
     assert energies(found) == [0.1, None, 0.3]
     assert "time limit of 1 s" in found.failures[0].reason
     assert 1.0 < found.seconds < 60
@@ -166,6 +168,29 @@ def test_a_useless_executor_is_no_failure_of_the_structures(tmp_path, error, rea
     with pytest.raises(ConfigError, match=reason if isinstance(error, OSError) else "broke 6 times without a result"):
         label(Fake(folder=str(tmp_path)), [atom(0.1)], tmp_path / "store", executor=lambda: Broken(error))
     assert lines(tmp_path / "store") == 0
+
+
+class Stubborn(ThreadPoolExecutor):
+    """Cannot call tasks back, as Parsl; the user interrupts when it is given its fifth."""
+
+    given = 0
+
+    def submit(self, fn, /, *args, **kwargs):
+        self.given += 1
+        if self.given == 5:
+            raise KeyboardInterrupt
+        future = super().submit(fn, *args, **kwargs)
+        future.cancel = self.refuse
+        return future
+
+    def refuse(self):
+        raise NotImplementedError
+
+
+def test_an_interrupt_gets_through_where_tasks_cannot_be_called_back(tmp_path):
+    with Stubborn(1) as executor, pytest.raises(KeyboardInterrupt):
+        label(Fake(folder=str(tmp_path)), [atom(x) for x in TWENTY], tmp_path / "store", executor=executor, window=2)
+    assert 2 <= lines(tmp_path / "store") <= 3 and len(computed(tmp_path)) <= 4  # two were given at a time
 
 
 def test_an_oracle_that_cannot_be_sent_is_refused(tmp_path):

@@ -31,7 +31,8 @@ def copper(n):
 
 
 def test_short_names_are_oracles():
-    assert [load_oracle(name)[0].name for name in ("gfn2", "gfn1", "emt")] == ["GFN2-xTB", "GFN1-xTB", "EMT"]
+    names = {"gfn2": "GFN2-xTB", "gfn1": "GFN1-xTB", "emt": "EMT", "GFN2-xTB": "GFN2-xTB", "IPEA1-xTB": "IPEA1-xTB"}
+    assert {name: load_oracle(name)[0].name for name in names} == names
 
 
 def test_a_calculator_by_path_or_short_name_labels_as_it_does_in_ase():
@@ -56,10 +57,25 @@ def test_alternatives_are_changes(tmp_path):
     assert other.settings["parameters"]["keywords"] == {"sigma": 2.0, "rc": 9.0}
 
 
+def test_the_keys_of_a_kind_are_the_fields_of_its_oracle(tmp_path):
+    (tmp_path / "Si.UPF").write_text('<PP_HEADER element="Si" functional="PBE"/>')
+    (tmp_path / "pw.x").write_text("#!/bin/sh\necho '     Program PWSCF v.9.9 starts'\n")
+    (tmp_path / "pw.x").chmod(0o755)
+    values = {"kind": "espresso", "pseudopotentials": {"Si": "Si.UPF"}, "folder": str(tmp_path), "command": str(tmp_path / "pw.x")}
+    values |= {"cutoff_Ry": 30, "keywords": {"nspin": 2}, "limits": {"max_force": 50}}
+    oracle, (other,) = build_oracle(values | {"alternatives": [{"mixing": 0.2, "keywords": {"mixing_ndim": 4}}]})
+    assert (oracle.cutoff_Ry, oracle.mixing, oracle.limits.max_force, oracle.settings["keywords"]) == (30.0, 0.7, 50.0, {"nspin": 2})
+    assert (other.cutoff_Ry, other.mixing, other.settings["keywords"]) == (30.0, 0.2, {"nspin": 2, "mixing_ndim": 4})
+    with pytest.raises(ConfigError, match=r"alternatives\.0: found 'cutoff_Ry', expected other settings of the same level of theory"):
+        build_oracle(values | {"alternatives": [{"cutoff_Ry": 20}]})
+
+
 @pytest.mark.parametrize(
     "values, reason",
     [
-        ({"kind": "vasp"}, "kind: found 'vasp', expected one of tblite, ase"),
+        ({"kind": "vasp"}, "kind: found 'vasp', expected one of tblite, pyscf, espresso, gpaw, ase"),
+        ({"kind": "espresso"}, "the key 'pseudopotentials' is missing"),
+        ({"kind": "pyscf", "functionl": "pbe"}, "did you mean 'functional'"),
         ({"kind": "tblite", "acuracy": 1.0}, "did you mean 'accuracy'"),
         ({"kind": "tblite", "method": "GFN2"}, "did you mean 'GFN2-xTB'"),
         ({"kind": "tblite", "alternatives": [{"method": "GFN1-xTB"}]}, "alternatives.0: found 'method', expected other settings"),
