@@ -16,7 +16,7 @@ import numpy as np
 
 from eqpot.core.errors import EqpotError, StructureError
 from eqpot.graph import Frame, Graph, Host, Structure, collate, prepare
-from eqpot.graph.batching import Capacity, bucket, species_index
+from eqpot.graph.batching import Capacity, bucket, needed, species_index
 from eqpot.nn import choose_backend
 from eqpot.potential.files import read_potential, write_potential
 from eqpot.potential.heads import head_index, only_head
@@ -269,10 +269,13 @@ class Potential:
         return [results[k] for k in range(len(hosts))]
 
     def batches(self, hosts: Sequence[Host], capacity: Capacity | None = None) -> Iterator[tuple[list[int], Graph]]:
-        """Indices and padded graph of each batch of prepared structures; `capacity` forces the padded size."""
+        """Indices and padded graph of each batch of prepared structures; `capacity` forces the padded size. A batch that fits takes that of the one before."""
+        usual = capacity
         for batch in grouped(hosts):
             chosen = [hosts[k] for k in batch]
-            yield batch, collate(chosen, capacity or bucket(chosen), self.dtype)
+            if capacity is None and not (usual and usual.fits(needed(chosen, usual))):
+                usual = bucket(chosen)
+            yield batch, collate(chosen, usual, self.dtype)
 
     def calculator(self, allow_direct_forces: bool = False, head: str | None = None) -> Any:
         """The potential as an ASE calculator (energy, forces, stress, and `energy_std`, `forces_std` in its results).

@@ -20,13 +20,14 @@ MADE = (
 """What a run leaves in its folder."""
 EXTENDABLE = (
     "name",
+    "finetune.base",
     "training.max_minutes",
     "training.checkpoint_every",
     "training.checkpoint_steps",
     "training.patience",
     "training.workers",
 )
-"""Keys that may change when a run is continued; all others would change what is being trained."""
+"""Keys that may change when a run is continued; all others would change what is being trained. (Of the base, the content must be the same.)"""
 
 
 class RunFolder:
@@ -94,6 +95,8 @@ class RunFolder:
             raise CheckpointError(f"{file}: is not readable; use overwrite to set the run aside, or another folder") from None
         # A run older than an option did what the option's default does.
         found = {key: value for key, value in self.defaults.items() if key in now} | found
+        if "hash of finetune.base" not in found and found.get("finetune.base") == now.get("finetune.base"):
+            now = {key: value for key, value in now.items() if key != "hash of finetune.base"}
         for key in sorted(now.keys() | found.keys(), key=lambda key: (key.startswith("hash of"), key)):
             if now.get(key) != found.get(key) and key not in EXTENDABLE:
                 raise CheckpointError(

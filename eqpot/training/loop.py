@@ -1,5 +1,6 @@
 """The training loop: `fit` turns labelled structures into a potential."""
 
+import hashlib
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -252,6 +253,8 @@ class _Run:
         hashes = {f"hash of {name} data": value for name, value in self.problem.hashes.items()}
         if self.calibrate is not None:
             hashes["hash of calibration data"] = self.calibrate.content_hash
+        if self.config.finetune:
+            hashes["hash of finetune.base"] = hashlib.sha256(Path(self.config.finetune.base).read_bytes()).hexdigest()
         return flatten_config(self.config.model_dump(mode="json")) | hashes
 
     def _save(self) -> None:

@@ -20,7 +20,7 @@ import numpy as np
 from eqpot.core.errors import DataError
 from eqpot.data import Dataset, Frames, isolated_atoms, key_numbers
 from eqpot.graph import Frame
-from eqpot.potential import Calibration, Potential, QuantityCalibration, SigmaMap
+from eqpot.potential import Calibration, Potential, QuantityCalibration, SigmaMap, Trust
 from eqpot.potential.calibration import ANY, LEVELS
 from eqpot.uncertainty.conformal import conformal_radii
 from eqpot.uncertainty.samples import Sample, collect
@@ -57,7 +57,7 @@ def calibrate(potential: Potential, frames: Iterable[Frame], method: Method = "i
     if len(frames) < FEWEST:
         raise DataError(f"calibrate: found {len(frames)} structures, expected at least {FEWEST} that the potential was not trained on")
     _require_fresh(potential, frames)
-    bare = replace(potential, trust=replace(potential.trust, calibration=None))
+    bare = replace(potential, trust=Trust(last_layer=potential.trust.last_layer))  # all that σ comes from
     samples = collect(frames, bare.predict_frames(frames))
     if not samples:
         raise DataError(
