@@ -11,19 +11,26 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 _HOME = {
+    "ActiveConfig": "loop_config",
     "Generated": "generate_record",
     "LabelStore": "label_store",
     "Labelled": "labelling",
     "Made": "generate_record",
     "Missing": "generate_record",
+    "Outcome": "loop",
     "Screen": "generate_record",
+    "Selection": "selection",
+    "active": "loop",
     "dimers": "generate_molecules",
     "generate": "generate_structures",
     "label": "labelling",
     "load_oracle": "oracle_config",
     "md_frames": "generate_md",
+    "random_structures": "generate_random",
     "rattled": "generate_rattle",
+    "read_ledger": "ledger",
     "read_oracle_settings": "label_output",
+    "select": "selection",
     "strained": "generate_cells",
     "surfaces": "generate_cells",
     "torsions": "generate_molecules",
@@ -33,19 +40,26 @@ _HOME = {
 }
 
 __all__ = [
+    "ActiveConfig",
     "Generated",
     "LabelStore",
     "Labelled",
     "Made",
     "Missing",
+    "Outcome",
     "Screen",
+    "Selection",
+    "active",
     "dimers",
     "generate",
     "label",
     "load_oracle",
     "md_frames",
+    "random_structures",
     "rattled",
+    "read_ledger",
     "read_oracle_settings",
+    "select",
     "strained",
     "surfaces",
     "torsions",
@@ -58,13 +72,18 @@ if TYPE_CHECKING:
     from eqpot.active.generate_cells import strained, surfaces, with_interstitials, with_vacancies
     from eqpot.active.generate_md import md_frames
     from eqpot.active.generate_molecules import dimers, torsions
+    from eqpot.active.generate_random import random_structures
     from eqpot.active.generate_rattle import rattled
     from eqpot.active.generate_record import Generated, Made, Missing, Screen
     from eqpot.active.generate_structures import generate
     from eqpot.active.label_output import read_oracle_settings, write_labels
     from eqpot.active.label_store import LabelStore
     from eqpot.active.labelling import Labelled, label
+    from eqpot.active.ledger import read_ledger
+    from eqpot.active.loop import Outcome, active
+    from eqpot.active.loop_config import ActiveConfig
     from eqpot.active.oracle_config import load_oracle
+    from eqpot.active.selection import Selection, select
 
 
 def __getattr__(name: str) -> Any:

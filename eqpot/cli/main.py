@@ -16,6 +16,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import typer
 
+from eqpot.cli.active import active
 from eqpot.cli.calibrate import calibrate
 from eqpot.cli.config import config
 from eqpot.cli.evaluate import evaluate
@@ -64,7 +65,7 @@ def _fail(message: str, code: int) -> NoReturn:
     sys.exit(code)
 
 
-for verb in (inspect, prepare, fit, learning_curve, evaluate, calibrate, novelty, md, relax, neb, generate, label, config):
+for verb in (inspect, prepare, fit, learning_curve, evaluate, calibrate, novelty, md, relax, neb, generate, label, active, config):
     app.command()(guarded(verb))
 
 

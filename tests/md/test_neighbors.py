@@ -78,6 +78,7 @@ def test_a_cell_smaller_than_the_cutoff_moves_like_its_supercell():
     assert np.abs(images - (runs[0].positions - runs[0].positions[0])[:, None]).max() < 1e-9
 
 
+@pytest.mark.slow
 def test_room_grows_when_the_system_becomes_denser():
     """A gas of atoms condenses: the number of neighbours rises above every capacity chosen at the start."""
     rng = np.random.default_rng(3)

@@ -139,6 +139,7 @@ def pressed():
     return simulate_many(morse(), [crystal()] * len(kinds), kinds, 12_000, every=10, keep=True)
 
 
+@pytest.mark.slow
 def test_volume_does_not_depend_on_the_barostat(pressed):
     found = [blocks(np.abs(np.linalg.det(run.cell))) for run in pressed[:3]]
     for mean, error in found[1:]:
@@ -162,6 +163,7 @@ def test_pressure_makes_the_crystal_smaller(pressed):
     assert 50 < stiffness < 300
 
 
+@pytest.mark.slow
 def test_conserved_energy_of_the_barostat(pressed):
     """Energy less heat and work of the cell keeps still while the energy itself goes up and down."""
     for run in pressed:

@@ -45,7 +45,7 @@ def both(spec, params, structures, dtype="float64"):
         return jax.device_get((run(spec, params, graph), run(network, params["terms"]["network"], graph)))
 
 
-@pytest.mark.parametrize("kind", ["coulomb", "charge-equilibration"])
+@pytest.mark.parametrize("kind", [pytest.param("coulomb", marks=pytest.mark.slow), "charge-equilibration"])
 def test_it_obeys_the_laws_of_all_models(draw, kind):
     """But those of a range, which it does not have: 'fragments' and 'reach' are not asked of it."""
     spec = spec_of(background="uniform", kind=kind)

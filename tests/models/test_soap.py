@@ -174,7 +174,7 @@ def test_configurations_that_cannot_be(changes, message):
 def test_what_the_model_cannot_do_is_refused():
     config = LinearConfig(**SMALL)
     assert config.changed(heads=("a", "b"), preset=None, direct_forces=False).heads == ("a", "b")
-    with pytest.raises(ConfigError, match="noise: a model of the kind linear does not have it"):
+    with pytest.raises(ConfigError, match="noise: a network of the kind linear does not have it"):
         config.changed(noise=True)
     with pytest.raises(ConfigError, match=r"shift: found 1 values, expected one per element \(3\)"):
         ModelSpec(config, ELEMENTS, Normalization(6.0, 1.0, (0.1,))).init(0)

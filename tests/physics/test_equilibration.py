@@ -57,7 +57,7 @@ def test_two_atoms_by_hand():
         assert energies.sum() == pytest.approx(chi @ q + (eta + own) @ q**2 / 2 + between * q[0] * q[1], rel=1e-12)
 
 
-@pytest.mark.parametrize("solver", ["dense", "iterative"])
+@pytest.mark.parametrize("solver", ["dense", pytest.param("iterative", marks=pytest.mark.slow)])
 def test_no_other_charges_have_less_energy(solver):
     """The energy, worked out by the sums of given charges, grows in every direction that keeps the total charge."""
     (positions, cell, chi, eta, total), index, mask = batch([OPEN, CRYSTAL, SLAB])

@@ -76,6 +76,7 @@ def test_a_fitted_sum_survives_its_file_and_drives_ase(fitted, tmp_path):
     np.testing.assert_allclose(water.get_forces(), one.forces, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_fine_tuning_a_sum_keeps_its_terms_and_learns_new_elements(fitted, tmp_path):
     base = fitted.save(tmp_path / "base.safetensors")
     more = frames() + Dataset(

@@ -21,7 +21,8 @@ def chains(sizes, seed=0):
     frames = []
     for k, n in enumerate(sizes):
         positions = 1.2 * np.arange(n)[:, None] * [1, 0, 0] + rng.normal(0, 0.1, (n, 3))
-        rest = {"forces": rng.normal(size=(n, 3)), "charges": rng.normal(size=n), "dipole": rng.normal(size=3)}
+        charges = rng.normal(size=n)
+        rest = {"forces": rng.normal(size=(n, 3)), "charges": charges - charges.mean(), "dipole": rng.normal(size=3)}
         labels = Labels(energy=float(rng.normal()), **(rest if k % 3 else {}))
         frames.append(Frame(Structure(rng.choice([1, 8], n), positions), labels, f"toy:frame {k}", weight=1.0 + k % 2))
     return Dataset(tuple(frames))

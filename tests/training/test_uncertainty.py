@@ -32,6 +32,7 @@ def noisy(toy):
     return frames
 
 
+@pytest.mark.slow
 def test_noise_and_ignorance_are_told_apart(noisy, settings):
     """With five times the data the members agree better, and the noise that they predict is what it is for each element."""
     config = settings | {

@@ -1,0 +1,216 @@
+"""How many labels active learning needs: the loop against random choice from the oracle's own dynamics, with the same training.
+
+python -m benchmarks.active_loop ethanol silicon [--seeds 0 1 2] [--folder runs/benchmarks]
+
+ethanol: GFN2-xTB, dynamics at 300 to 800 K, tested on the oracle's dynamics at 800 K. silicon: Stillinger–Weber, crystal, melt and vacancies of 64 atoms,
+tested on the oracle's melt at 2,500 K, crystal at 1,200 K and vacancies. Both ways are the same program: the passive one chooses at random from a pool
+of the oracle's dynamics at the same temperatures. All calls of the oracle count, audits too. A run that is cut short goes on where it was.
+"""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from ase import Atoms
+from ase.build import bulk, molecule
+from ase.io import write as write_atoms
+
+from benchmarks.common import table, write
+from eqpot.active import active, label, md_frames, with_vacancies
+from eqpot.active.learner import FILE
+from eqpot.active.loop_data import load_teacher
+from eqpot.active.query import force_errors
+from eqpot.core.cache import use_compilation_cache
+from eqpot.data import Dataset, read, write_extxyz
+from eqpot.md import Langevin, simulate_many
+from eqpot.potential import Potential
+
+SW = {"kind": "ase", "calculator": "benchmarks.stillinger_weber.StillingerWeber", "method": "Stillinger-Weber"}
+CASES: dict[str, dict[str, Any]] = {
+    "ethanol": {
+        "oracle": "gfn2",
+        "temperatures": (300.0, 450.0, 600.0, 800.0),
+        "test": ((800.0, 120),),
+        "timestep_fs": 0.5,
+        "interval_fs": 10.0,
+        "frames": 250,
+        "start": [{"method": "rattle", "n": 15, "temperature_K": 300}],
+        "model": {"cutoff": 4.5, "hidden": "16x0e + 16x1o", "l_max": 2, "correlation": 2, "radial_hidden": [16, 16]},
+        "training": {"epochs": 120, "batch_size": 8, "validate_every": 10},
+        "epochs": 50,
+        "query": {"n": 14, "audit": 4},
+        "calls": 160,
+    },
+    "silicon": {
+        "oracle": SW,
+        "temperatures": (300.0, 1200.0, 2000.0, 2500.0),
+        "test": ((1200.0, 20), (2500.0, 40)),
+        "timestep_fs": 1.0,
+        "interval_fs": 25.0,
+        "frames": 80,
+        "start": [{"method": "rattle", "n": 9, "temperature_K": 600}, {"method": "strain", "n": 4}],
+        "model": {"cutoff": 4.2, "hidden": "16x0e + 16x1o", "l_max": 2, "correlation": 2, "radial_hidden": [16, 16]},
+        "training": {"epochs": 60, "batch_size": 2, "validate_every": 10},
+        "epochs": 20,
+        "query": {"n": 8, "audit": 3},
+        "calls": 69,
+    },
+}
+
+
+def start_atoms(case: str) -> Atoms:
+    """The one structure that all begins with."""
+    return molecule("CH3CH2OH") if case == "ethanol" else bulk("Si", "diamond", a=5.431, cubic=True).repeat(2)
+
+
+def main() -> None:
+    """Run both ways for each seed, and print what each needed."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("cases", nargs="+", choices=list(CASES))
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--folder", type=Path, default=Path("runs/benchmarks"))
+    options = parser.parse_args()
+    use_compilation_cache()
+    for case in options.cases:
+        home = options.folder / f"active_{case}"
+        home.mkdir(parents=True, exist_ok=True)
+        test = prepare(case, home)
+        rows = []
+        for seed in options.seeds:
+            for way in ("active", "passive"):
+                rows.append(one_run(case, way, seed, home, test))
+                print({k: v for k, v in rows[-1].items() if k != "curve"}, flush=True)
+            write(f"active_{case}", {"case": case, "settings": CASES[case], "runs": rows, "needed": needed(rows)})
+        table(
+            f"{case}: force RMSE on the oracle's own structures [meV/Å]", [{k: v for k, v in row.items() if k != "curve"} for row in rows]
+        )
+        table("labels that the loop needs for the last error of random choice", needed(rows))
+
+
+def prepare(case: str, home: Path) -> Dataset:
+    """The start, the passive pool and the test set, all from the oracle's own dynamics; made once."""
+    chosen, atoms = CASES[case], start_atoms(case)
+    write_atoms(home / "start.xyz", atoms)
+    oracle = load_teacher(chosen["oracle"])[0]
+    run = {"interval_fs": chosen["interval_fs"], "timestep_fs": chosen["timestep_fs"], "oracle": oracle, "friction_per_fs": 0.02}
+    if not (home / "pool.extxyz").exists():
+        pool = md_frames(atoms, temperature_K=chosen["temperatures"], n=chosen["frames"], seed=11, **run)
+        made = [m.frame() for m in pool]
+        if case == "silicon":
+            made += [m.frame() for m in with_vacancies(atoms, 8, seed=3)]
+        write_extxyz(home / "pool.extxyz", made, overwrite=True)
+    if not (home / "test.extxyz").exists():
+        frames = [m.frame() for T, n in chosen["test"] for m in md_frames(atoms, temperature_K=T, n=n, seed=99, **run)]
+        if case == "silicon":
+            vacancy = with_vacancies(atoms, 1, seed=7)[0].structure.to_atoms()
+            frames += [m.frame() for m in md_frames(vacancy, temperature_K=1200.0, n=20, seed=98, **run)]
+        write_extxyz(home / "test.extxyz", list(label(oracle, frames, home / "test-labels").frames), overwrite=True)
+    return read(str(home / "test.extxyz"))
+
+
+def settings(case: str, way: str, seed: int, home: Path) -> dict[str, Any]:
+    """The configuration of one run; the two ways differ in where structures come from and how they are chosen."""
+    chosen = CASES[case]
+    start = str(home / "start.xyz")
+    ladder = {"kind": "md", "temperature_K": list(chosen["temperatures"]), "timestep_fs": chosen["timestep_fs"]}
+    ladder |= {"time_ps": 1.0, "interval_fs": chosen["interval_fs"]}
+    more = [{"kind": "generate", "methods": [{"method": "vacancy", "n": 4}]}] if case == "silicon" else []
+    samplers = [ladder, *more] if way == "active" else [{"kind": "pool", "files": str(home / "pool.extxyz")}]
+    query = chosen["query"] | ({} if way == "active" else {"method": "random", "high_eV_A": 1e6})
+    loss = {"energy": 1000, "forces": 10} | ({"stress": 100} if case == "silicon" else {})
+    fit = {"model": chosen["model"], "ensemble": {"members": 3}, "training": chosen["training"], "loss": loss, "seed": seed}
+    return {
+        "seed": seed,
+        "oracle": chosen["oracle"],
+        "start": {"structures": start, "generate": chosen["start"]},
+        "samplers": samplers,
+        "query": query,
+        "fit": fit,
+        "learner": {"epochs": chosen["epochs"]},
+        "stop": [{"calls": chosen["calls"]}],
+    }
+
+
+def one_run(case: str, way: str, seed: int, home: Path, test: Dataset) -> dict[str, Any]:
+    """One run and its learning curve on the test set."""
+    folder = home / f"{way}-{seed}"
+    outcome = active(settings(case, way, seed, home), folder, _say)
+    calls = [len(outcome.records[0]["asked"]), *(r["calls"] for r in outcome.records if r["kind"] == "round")]
+    curve = [{"calls": n, "force_rmse_meV_A": test_error(folder / f"round-{k:03d}" / FILE, test)} for k, n in enumerate(calls)]
+    row = {"case": case, "way": way, "seed": seed, "calls": calls[-1], "force_rmse_meV_A": curve[-1]["force_rmse_meV_A"], "curve": curve}
+    if way == "active":
+        row |= fresh_coverage(case, seed, outcome.potential, outcome.records[-1]["bounds_eV_A"]["0.9"], folder)
+    return row
+
+
+def test_error(path: Path, test: Dataset) -> float:
+    """Root mean square error of force components [meV/Å]."""
+    lengths = np.concatenate(list(force_errors(Potential.load(path), list(test)).values()))
+    return round(1e3 * float(np.sqrt((lengths**2).mean() / 3)), 2)
+
+
+def fresh_coverage(case: str, seed: int, potential: Potential, bound: float | None, folder: Path) -> dict[str, Any]:
+    """Whether the bound that was stated at the end holds on structures that nobody saw: a new run of the potential, labelled by the oracle."""
+    chosen, atoms = CASES[case], start_atoms(case)
+    ladder = [Langevin(T, timestep_fs=chosen["timestep_fs"]) for T in chosen["temperatures"]]
+    every = round(chosen["interval_fs"] * 2 / chosen["timestep_fs"])
+    runs = simulate_many(potential, [atoms] * len(ladder), ladder, every * 50, every=every, seed=1000 + seed)
+    made = []
+    for run in runs:
+        for positions in run.positions[1:]:
+            copy = atoms.copy()
+            copy.positions = positions
+            made.append(copy)
+    found = label(load_teacher(chosen["oracle"])[0], made, folder / "fresh-labels").frames
+    if bound is None:
+        return {"bound_eV_A": None, "coverage": None}
+    inside = [float((e <= bound).mean()) for e in force_errors(potential, list(found)).values()]
+    return {
+        "bound_eV_A": round(bound, 4),
+        "coverage": round(float(np.mean(inside)), 3),
+        "fresh": len(found),
+        "failed": len(made) - len(found),
+    }
+
+
+def needed(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """For each seed: labels that the loop needs for the last error of random choice, by interpolation of logarithms; the median at the end."""
+    found = []
+    for seed in sorted({row["seed"] for row in rows}):
+        pair = {row["way"]: row["curve"] for row in rows if row["seed"] == seed}
+        if len(pair) < 2:
+            continue
+        goal, spent = pair["passive"][-1]["force_rmse_meV_A"], pair["passive"][-1]["calls"]
+        calls, errors = (np.log([p[key] for p in pair["active"]]) for key in ("calls", "force_rmse_meV_A"))
+        best = np.minimum.accumulate(errors)
+        reached = np.flatnonzero(best <= np.log(goal))
+        labels = None
+        if len(reached):
+            k = max(1, int(reached[0]))
+            share = (best[k - 1] - np.log(goal)) / max(best[k - 1] - best[k], 1e-12)
+            labels = float(np.exp(calls[k - 1] + np.clip(share, 0, 1) * (calls[k] - calls[k - 1])))
+        found.append(
+            {
+                "seed": seed,
+                "passive_labels": spent,
+                "active_labels": labels and round(labels, 1),
+                "ratio": labels and round(labels / spent, 3),
+            }
+        )
+    ratios = [row["ratio"] for row in found if row["ratio"] is not None]
+    if ratios:
+        found.append({"seed": "median", "passive_labels": "", "active_labels": "", "ratio": round(float(np.median(ratios)), 3)})
+    return found
+
+
+def _say(what: str, values: Any) -> None:
+    if what == "round":
+        from eqpot.cli.active import round_line
+
+        print("  ", round_line(values), flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,169 @@
+"""Which of the sampled structures are worth a label: those between what is known and what is absurd.
+
+A potential is not to be asked about what it knows, and not to be taught what its own nonsense made of atoms. The band between the two is set on the scale of
+its calibrated σ of forces, from errors that were measured: the lower edge is the root mean square length of the force error in structures that it was
+not trained on, the upper one the root mean square length of the forces themselves, where an error is as large as what is to be predicted. As long as
+σ is not calibrated (too few structures are held out) its scale means nothing: then all that is not absurd may be asked, the most doubtful first.
+
+Reference: Y. Zhang et al., Comput. Phys. Commun. 253, 107206 (2020) (known, candidate, failed; there the edges are chosen by hand).
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from pydantic import Field, model_validator
+
+from eqpot.core.config import Config
+from eqpot.core.elements import symbol
+from eqpot.core.errors import ConfigError
+from eqpot.data import Dataset
+from eqpot.graph.structure import Frame
+from eqpot.potential import Potential, Trust
+from eqpot.training import Evaluation
+from eqpot.uncertainty.conformal import conformal_radii
+
+KNOWN, CANDIDATE, ABSURD = "known", "candidate", "absurd"
+LARGEST = 0.95
+"""Quantile of σ by which elements are compared."""
+
+
+class QueryConfig(Config):
+    """What is asked in each round."""
+
+    n: int = Field(default=20, ge=1, description="structures chosen to learn from")
+    audit: int = Field(
+        default=8, ge=0, description="structures drawn at random from those sampled, never trained on: for calibration and the bound"
+    )
+    method: str = Field(default="uncertainty-diversity", description="see eqpot.active.select; 'random' is the baseline")
+    exploration: float = Field(default=0.0, ge=0, description="weight of the distance to what is known, beside the doubt")
+    low_eV_A: float | None = Field(default=None, gt=0, description="lower edge of the band; by default the error on held-out structures")
+    high_eV_A: float | None = Field(default=None, gt=0, description="upper edge; by default `absurd` times the size of the forces")
+    absurd: float = Field(default=1.0, gt=0, description="error of a force, in the size of forces, from which on nothing can be believed")
+
+    @model_validator(mode="after")
+    def _a_band(self) -> "QueryConfig":
+        if self.low_eV_A and self.high_eV_A and self.low_eV_A >= self.high_eV_A:
+            raise ConfigError(f"low_eV_A: found {self.low_eV_A}, expected less than high_eV_A ({self.high_eV_A})")
+        return self
+
+
+@dataclass(frozen=True)
+class Band:
+    """Edges of what is worth a label, in σ of the force on an atom [eV/Å]."""
+
+    low: float
+    high: float
+
+    def kind(self, sigma: float) -> str:
+        """Where a structure lies whose most doubtful atom has this σ."""
+        return KNOWN if sigma < self.low else CANDIDATE if sigma < self.high else ABSURD
+
+
+def band(potential: Potential, train: Iterable[Frame], held: Sequence[Frame], query: QueryConfig) -> Band:
+    """The band of this potential; see the module's text."""
+    forces = np.concatenate([f.labels.forces for f in train if f.labels.forces is not None])
+    high = query.high_eV_A or query.absurd * float(np.sqrt((forces**2).sum(-1).mean()))
+    low = query.low_eV_A or 0.0
+    if query.low_eV_A is None and potential.trust.calibration is not None:
+        lengths = np.concatenate(list(force_errors(potential, held).values()))
+        low = float(np.sqrt((lengths**2).mean()))
+    return Band(min(low, 0.5 * high), high)
+
+
+def force_errors(potential: Potential, frames: Sequence[Frame]) -> dict[int, np.ndarray]:
+    """Length of the force error of each atom [eV/Å], by the index of the frame; frames without forces are left out."""
+    results = replace(potential, trust=Trust()).predict_frames(frames)  # as training does, so that one compiled program serves both
+    pairs = enumerate(zip(frames, results, strict=True))
+    return {k: np.linalg.norm(r.forces - f.labels.forces, axis=1) for k, (f, r) in pairs if f.labels.forces is not None}
+
+
+def bounds(potential: Potential, held: Sequence[Frame], levels: Sequence[float]) -> dict[str, float | None]:
+    """For each level the length that the force error of an atom does not exceed with that probability [eV/Å]; None where there are too few structures.
+
+    Split-conformal, for structures drawn like those held out; see `eqpot.uncertainty.conformal`.
+    """
+    found = force_errors(potential, held)
+    if not found:
+        return dict.fromkeys((f"{level:g}" for level in levels), None)
+    groups = np.concatenate([np.full(len(e), k) for k, e in found.items()])
+    radii = conformal_radii(np.concatenate(list(found.values())), groups, sorted(levels))
+    return {f"{level:g}": float(radii[k]) if k < len(radii) else None for k, level in enumerate(sorted(levels))}
+
+
+def coverage(audit: Evaluation, level: float = 0.9) -> float | None:
+    """Share of atoms whose force error is within the interval that the potential states, each structure counting the same; None when it states none."""
+    rows = []
+    for frame, result in zip(audit.frames, audit.results, strict=True):
+        radius = None if result.calibration is None else result.interval(level).force_radius
+        if radius is not None and frame.labels.forces is not None:
+            rows.append((np.linalg.norm(result.forces - frame.labels.forces, axis=1) <= radius).mean())
+    return float(np.mean(rows)) if rows else None
+
+
+@dataclass(frozen=True, eq=False)
+class Judged:
+    """Sampled structures and the doubt about them.
+
+    Attributes:
+        frames: those that the potential can judge.
+        sigma: σ of the force on the most doubtful atom of each [eV/Å].
+        worst: element of that atom.
+        elements: for each element the 95 % quantile of σ over its atoms [eV/Å].
+        foreign: structures with elements that the potential does not know.
+    """
+
+    frames: tuple[Frame, ...]
+    sigma: np.ndarray
+    worst: tuple[str, ...]
+    elements: Mapping[str, float]
+    foreign: int
+
+    def summary(self, band: Band) -> dict[str, Any]:
+        """Counts by kind and by group, for the ledger."""
+        kinds = [band.kind(s) for s in self.sigma]
+        groups: dict[str, dict[str, int]] = {}
+        for frame, kind in zip(self.frames, kinds, strict=True):
+            row = groups.setdefault(frame.group, dict.fromkeys((KNOWN, CANDIDATE, ABSURD), 0))
+            row[kind] += 1
+        return {
+            "structures": len(self.frames),
+            **{kind: kinds.count(kind) for kind in (KNOWN, CANDIDATE, ABSURD)},
+            "by_group": groups,
+            "sigma_eV_A": np.round(self.sigma, 4).tolist(),
+            "by_element_eV_A": {e: round(v, 4) for e, v in self.elements.items()},
+            "foreign": self.foreign,
+        }
+
+
+def judge(potential: Potential, frames: Sequence[Frame], chunk: int = 256) -> Judged:
+    """Predict structures for the doubt about them."""
+    known = [f for f in frames if set(Dataset((f,)).elements) <= set(potential.elements)]
+    sigma, worst = [], []
+    by_element: dict[str, list[np.ndarray]] = {}
+    for start in range(0, len(known), chunk):
+        for result in potential.predict_frames(known[start : start + chunk]):
+            each = result.atom_std
+            sigma.append(float(each.max()))
+            worst.append(symbol(int(result.numbers[each.argmax()])))
+            for z in np.unique(result.numbers):
+                by_element.setdefault(symbol(int(z)), []).append(each[result.numbers == z])
+    quantiles = {e: float(np.quantile(np.concatenate(v), LARGEST)) for e, v in by_element.items()}
+    return Judged(tuple(known), np.array(sigma), tuple(worst), quantiles, len(frames) - len(known))
+
+
+def still_uncertain(record: Mapping[str, Any]) -> str:
+    """What the last round's samples say about where the potential is in doubt, in words."""
+    sampled, low = record["sampled"], record["band_eV_A"]["low"]
+    parts = []
+    for group, row in sorted(sampled["by_group"].items()):
+        total = sum(row.values())
+        if doubtful := row[CANDIDATE] + row[ABSURD]:
+            parts.append(f"{group}: {doubtful} of {total} structures with σ of a force of {low:.2f} eV/Å or more")
+    if sampled["broken"]:
+        parts.append(f"{sampled['broken']} runs broke off")
+    if elements := sampled["by_element_eV_A"]:
+        worst = max(elements, key=elements.__getitem__)
+        parts.append(f"most of all {worst} (σ up to {elements[worst]:.2f} eV/Å for 95 % of its atoms)")
+    return "; ".join(parts) or "nothing that was sampled"

@@ -1,0 +1,143 @@
+"""Where structures come from: what each sampler brings, and that it depends on its seed alone."""
+
+import numpy as np
+import pytest
+from ase.build import bulk, molecule
+
+from eqpot.active import random_structures
+from eqpot.active.query import Band, QueryConfig, band, bounds, judge, still_uncertain
+from eqpot.active.samplers import GenerateSampler, MDSampler, PoolSampler, RelaxSampler, SearchSampler, Start
+from eqpot.data import Dataset, write_extxyz
+from eqpot.data.distances import pairs
+from eqpot.graph import Frame, Labels, Structure
+
+WATER = Structure.from_atoms(molecule("H2O"))
+SALT = Structure.from_atoms(bulk("NaCl", "rocksalt", a=5.6, cubic=True))
+
+
+def start(*structures, seed=0, absurd=100.0, ends=()):
+    return Start(structures or (WATER,), ends, seed, absurd)
+
+
+def quiet(*_):
+    pass
+
+
+@pytest.mark.parametrize("structure", [WATER, SALT], ids=["molecule", "crystal"])
+def test_random_structures_have_the_composition_and_no_overlap(structure):
+    made = random_structures(structure, 6, seed=3)
+    assert len(made) == 6 and not made.missing
+    for one in made:
+        found = one.structure
+        assert sorted(found.numbers) == sorted(structure.numbers) and (found.pbc == structure.pbc).all()
+        distance = pairs(found, 3.0)[-1]
+        assert distance.min() > 0.5
+    if structure is SALT:
+        ratios = [m.structure.volume / SALT.volume for m in made]
+        assert min(ratios) >= 0.9 and max(ratios) <= 1.3 and np.ptp(ratios) > 0.05
+
+
+def test_a_random_molecule_is_in_one_piece():
+    for one in random_structures(molecule("CH3CH2OH"), 5, seed=1):
+        positions = one.structure.positions
+        away = np.linalg.norm(positions[:, None] - positions, axis=-1) + 10 * np.eye(len(positions))
+        reached, edge = {0}, [0]
+        while edge:
+            near = {int(k) for k in np.flatnonzero(away[edge.pop()] < 2.0)} - reached
+            reached |= near
+            edge += near
+        assert len(reached) == len(positions)
+
+
+def test_draws_depend_on_the_seed_alone():
+    a, b, c = (random_structures(SALT, n, seed=s) for n, s in ((2, 0), (4, 0), (2, 1)))
+    np.testing.assert_array_equal(a[1].structure.positions, b[1].structure.positions)
+    assert np.abs(a[1].structure.positions - c[1].structure.positions).max() > 0.1
+
+
+def test_where_there_is_no_room_nothing_is_made():
+    crowded = Structure(SALT.numbers, SALT.positions, 0.4 * SALT.cell, True)
+    made = random_structures(crowded, 2, seed=0)
+    assert not made.made and len(made.missing) == 2 and "no room" in made.missing[0].reason
+
+
+def test_a_pool_is_read_without_its_labels(potential, tmp_path):
+    frames = [Frame(Structure([8], [[k, 0, 0]]), Labels(energy=1.0), group="hot" if k % 2 else "") for k in range(10)]
+    write_extxyz(tmp_path / "pool.extxyz", frames)
+    sampler = PoolSampler(files=str(tmp_path / "pool.extxyz"), most=4)
+    found = sampler.sample(potential, start(), quiet)
+    assert len(found.frames) == 4 and all(f.labels.energy is None for f in found.frames)
+    again, other = (sampler.sample(potential, start(seed=s), quiet) for s in (0, 1))
+    places = [[f.structure.positions[0, 0] for f in r.frames] for r in (found, again, other)]
+    assert places[0] == places[1] != places[2]
+    assert {f.group for f in PoolSampler(files=str(tmp_path / "pool.extxyz")).sample(potential, start(), quiet).frames} == {"hot", "pool"}
+
+
+def test_generated_structures_are_others_in_each_round(potential):
+    sampler = GenerateSampler(methods=({"method": "rattle", "n": 3, "temperature_K": 300},))
+    one, two = (sampler.sample(potential, start(seed=s), quiet) for s in (0, 1))
+    assert len(one.frames) == 3 and one.frames[0].group == "rattle"
+    assert np.abs(one.frames[0].structure.positions - two.frames[0].structure.positions).max() > 1e-3
+
+
+def test_a_search_may_do_without_relaxation(potential):
+    found = SearchSampler(n=3, max_steps=0).sample(potential, start(SALT), quiet)
+    assert len(found.frames) == 3 and {f.group for f in found.frames} == {"search"}
+
+
+@pytest.fixture
+def ensemble(make_potential):
+    return make_potential(elements=("H", "O"), tiny=True)
+
+
+def test_dynamics_stops_where_it_cannot_be_trusted_and_goes_on_from_before(ensemble):
+    sampler = MDSampler(temperature_K=(300, 2000), time_ps=0.02, interval_fs=4)
+    free = sampler.sample(ensemble, start(), quiet)
+    assert {f.group for f in free.frames} == {"md 300 K", "md 2000 K"} and not free.broken and len(free.frames) == 10
+    np.testing.assert_array_equal(free.ends[0].positions, free.frames[4].structure.positions)
+    again = sampler.sample(ensemble, start(), quiet)
+    np.testing.assert_array_equal(again.frames[-1].structure.positions, free.frames[-1].structure.positions)
+    on = sampler.sample(ensemble, start(seed=1, ends=free.ends), quiet)
+    first = np.linalg.norm(on.frames[0].structure.positions - free.ends[0].positions, axis=1)
+    assert first.max() < 0.3, "4 fs from where it was"
+    bound = float(judge(ensemble, [Frame(WATER)]).sigma[0]) * 1.02
+    assert judge(ensemble, free.frames).sigma.max() > bound
+    stopped = sampler.sample(ensemble, start(absurd=bound), quiet)
+    assert stopped.broken and len(stopped.frames) < len(free.frames) and "uncertainty of a force" in stopped.notes[0]
+    assert (judge(ensemble, [Frame(s) for s in stopped.ends]).sigma < bound).all()
+    nowhere = sampler.sample(ensemble, start(absurd=0.5 * bound), quiet)
+    assert nowhere.broken == 2 and not nowhere.frames and "not begun" in nowhere.notes[0]
+
+
+@pytest.mark.slow
+def test_paths_downhill(ensemble):
+    found = RelaxSampler(n=1, max_steps=5).sample(ensemble, start(), quiet)
+    energies = [r.energy for r in ensemble.predict_frames(found.frames)]
+    assert len(energies) > 1 and energies[-1] < energies[0]
+
+
+def test_the_band_is_measured_on_errors_and_forces(ensemble):
+    query = QueryConfig()
+    rng = np.random.default_rng(0)
+    frames = [Frame(Structure([8, 1, 1], WATER.positions + rng.normal(0, 0.05, (3, 3)))) for _ in range(12)]
+    truth = [r.forces for r in ensemble.predict_frames(frames)]
+    labelled = [f.replace(labels=Labels(energy=0.0, forces=y + 0.1 / np.sqrt(3))) for f, y in zip(frames, truth, strict=True)]
+    assert band(ensemble, labelled, labelled, query).low == 0.0, "σ without a calibration has no scale"
+    size = float(np.sqrt(np.mean([(f.labels.forces**2).sum(-1).mean() for f in labelled])))
+    assert band(ensemble, labelled, labelled, query).high == pytest.approx(size, rel=1e-5)
+    known = bounds(ensemble, labelled, (0.5, 0.9, 0.99))
+    assert known["0.5"] == pytest.approx(0.1, rel=1e-3) and known["0.9"] == pytest.approx(0.1, rel=1e-3) and known["0.99"] is None
+
+
+def test_judging_says_what_is_foreign_and_who_is_worst(ensemble):
+    frames = [Frame(WATER, group="a"), Frame(Structure([8, 1, 1], 1.1 * WATER.positions), group="b"), Frame(Structure([79], [[0, 0, 0]]))]
+    found = judge(ensemble, frames)
+    expected = [r.atom_std.max() for r in ensemble.predict([f.structure for f in frames[:2]])]
+    np.testing.assert_allclose(found.sigma, expected, rtol=1e-5)
+    assert found.foreign == 1 and set(found.elements) == {"H", "O"}
+    edge = Band(float(min(expected)) * 1.0001, float(max(expected)))
+    summary = found.summary(edge)
+    assert (summary["known"], summary["candidate"], summary["absurd"]) == (1, 0, 1) and set(summary["by_group"]) == {"a", "b"}
+    text = still_uncertain({"sampled": summary | {"broken": 2}, "band_eV_A": {"low": edge.low}})
+    assert "1 of 1 structures" in text and "2 runs broke off" in text
+    assert Dataset(found.frames).elements == ("H", "O")

@@ -1,0 +1,85 @@
+"""When the loop stops: each rule at its edge, and how they are combined."""
+
+import numpy as np
+import pytest
+
+from eqpot.active.observables import pair_distribution, series
+from eqpot.active.stopping import Rule, change, doubtful_share, verdict
+from eqpot.core.config import build
+from eqpot.core.errors import ConfigError
+from eqpot.graph import Structure
+
+
+def record(sigma=(0.1,) * 10, broken=0, bound=0.2, observables=None):
+    return {
+        "sampled": {"sigma_eV_A": list(sigma), "broken": broken, "observables": observables or {}},
+        "errors": {"bounds_eV_A": {"0.9": bound}},
+    }
+
+
+def rules(*entries):
+    return [build(Rule, entry) for entry in entries]
+
+
+def test_rounds_and_calls_at_their_edge():
+    assert verdict(rules({"rounds": 2}), [record()], 10) is None
+    assert "2 rounds" in verdict(rules({"rounds": 2}), [record()] * 2, 10)
+    assert verdict(rules({"calls": 11}), [record()], 10) is None
+    assert "10 times" in verdict(rules({"calls": 10}), [record()], 10)
+
+
+def test_few_doubtful_structures_several_rounds_in_a_row():
+    rule = rules({"candidates": {"sigma_eV_A": 0.2, "below": 0.15, "rounds": 2}})
+    one, two = record((0.1,) * 9 + (0.2,)), record((0.1,) * 8 + (0.2, 0.3))
+    assert doubtful_share(one, 0.2) == pytest.approx(0.1) and doubtful_share(two, 0.2) == pytest.approx(0.2)
+    assert verdict(rule, [one], 0) is None and verdict(rule, [two, one], 0) is None and verdict(rule, [one, two], 0) is None
+    assert "10.0 %, 10.0 %" in verdict(rule, [two, one, one], 0)
+
+
+def test_runs_that_broke_off_count_as_doubtful():
+    assert doubtful_share(record(broken=10), 0.2) == 0.5
+    assert doubtful_share(record((), broken=0), 0.2) == 0.0
+
+
+def test_a_bound_must_be_known_and_small_enough():
+    rule = rules({"bound": {"force_error_eV_A": 0.2}})
+    assert verdict(rule, [record(bound=None)], 0) is None and verdict(rule, [record(bound=0.21)], 0) is None
+    assert "at most 0.200 eV/Å with a probability of 90 %" in verdict(rule, [record(bound=0.2)], 0)
+
+
+def test_all_keys_of_an_entry_and_any_entry():
+    both = {"rounds": 1, "bound": {"force_error_eV_A": 0.2}}
+    assert verdict(rules(both), [record(bound=0.3)], 0) is None
+    assert "; " in verdict(rules(both), [record(bound=0.1)], 0)
+    assert "asked 5 times" in verdict(rules(both, {"calls": 5}), [record(bound=0.3)], 5)
+    with pytest.raises(ConfigError, match="empty rule"):
+        rules({})
+
+
+def test_properties_within_their_errors():
+    def of(value, error=0.1):
+        return record(observables={"volume": {"values": [value], "errors": [error]}})
+
+    rule = rules({"properties": {"rounds": 2, "deviation": 2}})
+    assert verdict(rule, [of(1.0), of(1.1)], 0) is None, "two rounds are one change"
+    assert "volume" in verdict(rule, [of(9.0), of(1.0), of(1.2), of(1.0)], 0)
+    assert verdict(rule, [of(1.0), of(1.2), of(1.6)], 0) is None
+    assert verdict(rule, [record(), record(), record()], 0) is None, "nothing was measured"
+    assert change(of(1.0)["sampled"]["observables"], {"other": {"values": [1.0], "errors": [0.1]}}) == np.inf
+
+
+def test_the_error_of_a_series_is_that_of_its_mean():
+    """Of independent numbers; over many repetitions the scatter of the means is the error that was stated."""
+    rng = np.random.default_rng(0)
+    found = [series([rng.normal(3.0, 1.0, (100, 1)) for _ in range(4)]) for _ in range(200)]
+    means, errors = (np.array([f[key][0] for f in found]) for key in ("values", "errors"))
+    assert means.mean() == pytest.approx(3.0, abs=0.02)
+    assert means.std() == pytest.approx(0.05, rel=0.15) and np.sqrt((errors**2).mean()) == pytest.approx(0.05, rel=0.1)
+
+
+def test_the_pair_distribution_of_an_ideal_gas_is_one():
+    rng, cell = np.random.default_rng(0), np.diag([9.0, 10.0, 11.0])
+    gas = Structure(np.full(100, 18), rng.random((100, 3)) @ cell, cell, True)
+    positions = rng.random((60, 100, 3)) @ cell
+    g = np.array(pair_distribution([(positions, np.broadcast_to(cell, (60, 3, 3)), gas)])["values"])
+    np.testing.assert_allclose(g[5:], 0.99, atol=0.06)  # of the others: (N − 1)/N
