@@ -1,5 +1,6 @@
-"""The room of active learning: new structures are made, chosen and labelled.
+"""The room of active learning: new structures are made, chosen, labelled and learned from, until enough is known.
 
+- **The loop** (`loop*`, `samplers`, `query`, `selection*`, `learner`, `stopping`, `ledger`): `active` runs it and can be killed anywhere; see docs/active.md.
 - **Generation** (`generate_*`): structures from structures, each carrying how it was made. A draw depends on the seed and its index alone, overlapping
   atoms are refused, and what could not be made is counted with the reason.
 - **Labelling** (`label*`): an oracle in many processes. Results are on disk before they count and none is paid for twice, whatever is killed when.
@@ -36,6 +37,7 @@ _HOME = {
     "torsions": "generate_molecules",
     "with_interstitials": "generate_cells",
     "with_vacancies": "generate_cells",
+    "write_active_report": "active_report",
     "write_labels": "label_output",
 }
 
@@ -65,10 +67,12 @@ __all__ = [
     "torsions",
     "with_interstitials",
     "with_vacancies",
+    "write_active_report",
     "write_labels",
 ]
 
 if TYPE_CHECKING:
+    from eqpot.active.active_report import write_active_report
     from eqpot.active.generate_cells import strained, surfaces, with_interstitials, with_vacancies
     from eqpot.active.generate_md import md_frames
     from eqpot.active.generate_molecules import dimers, torsions

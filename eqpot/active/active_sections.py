@@ -43,7 +43,7 @@ def learning(rounds: Sequence[Round], end: Round | None) -> str:
             x, y = zip(*points, strict=True)
             limits[f"bound, {percent(level)} of atoms"] = (x, [1000 * v for v in y])
     panels = []
-    for key, title, unit in (("force_rmse_eV_A", "Force error", "meV/Å"), ("energy_rmse_eV", "Energy error", "meV/atom")):
+    for key, title, unit in (("force_rmse_eV_A", "Force error", "meV/Å"), ("energy_rmse_eV_atom", "Energy error", "meV/atom")):
         values = [None if (v := r["errors"].get(key)) is None else 1000 * v for r in rounds]
         if any(v is not None for v in values) or (limits and unit == "meV/Å"):
             caption = _learned(title, unit, values)
@@ -75,7 +75,7 @@ def _table(rounds: Sequence[Round]) -> str:
                 number(len(r["asked"])),
                 number(sum(row["status"] == "failed" for row in r["asked"])),
                 _milli(found.get("force_rmse_eV_A")),
-                _milli(found.get("energy_rmse_eV")),
+                _milli(found.get("energy_rmse_eV_atom")),
                 "–" if within is None else percent(round(within, 3)),
             )
         )

@@ -47,10 +47,13 @@ class Ledger:
 
     def _write(self, record: dict[str, Any]) -> None:
         digest = _digest(record, self._last)
-        with self.path.open("ab") as file:
-            file.write(canonical({"record": record, "previous": self._last, "sha256": digest}) + b"\n")
-            file.flush()
-            os.fsync(file.fileno())
+        try:
+            with self.path.open("ab") as file:
+                file.write(canonical({"record": record, "previous": self._last, "sha256": digest}) + b"\n")
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError as error:  # half a line may be there; it is cut off when the run goes on
+            raise DataError(f"{self.path}: cannot be written ({error.strerror or error}); what was finished is kept, run again") from None
         self._last = digest
 
 
@@ -69,18 +72,18 @@ def open_ledger(folder: str | Path, identity: Mapping[str, Any], extendable: tup
     folder = Path(folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with locked(folder):
-            ledger = Ledger(folder / LINES)
-            identity = json.loads(canonical(dict(identity)))
-            records = read_lines(ledger.path, cut=True) if ledger.path.exists() else []
-            if records:
-                _require_same(folder, records[0][0], identity, extendable)
-                ledger.records, ledger._last = [record for record, _ in records[1:]], records[-1][1]
-            else:
-                ledger._write({"format": FORMAT, "version": VERSION, "identity": identity})
-            yield ledger
     except OSError as error:
-        raise DataError(f"{folder}: cannot be written ({error.strerror or error}); what was finished is kept") from None
+        raise DataError(f"{folder}: cannot be made ({error.strerror or error})") from None
+    with locked(folder):
+        ledger = Ledger(folder / LINES)
+        identity = json.loads(canonical(dict(identity)))
+        records = read_lines(ledger.path, cut=True) if ledger.path.exists() else []
+        if records:
+            _require_same(folder, records[0][0], identity, extendable)
+            ledger.records, ledger._last = [record for record, _ in records[1:]], records[-1][1]
+        else:
+            ledger._write({"format": FORMAT, "version": VERSION, "identity": identity})
+        yield ledger
 
 
 def read_ledger(folder: str | Path) -> list[dict[str, Any]]:

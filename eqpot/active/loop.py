@@ -36,7 +36,7 @@ from eqpot.potential import Potential
 from eqpot.training import Evaluation
 from eqpot.training.folder import flatten_config
 
-MOST_AUDITS = 60
+MOST_AUDITS = 40
 """The newest structures of the audit, from which bounds and calibration are made: older ones were drawn by worse potentials."""
 Observer = Callable[[str, Mapping[str, Any]], Any]
 """Called with what happens: 'label', 'epoch', 'sample' (progress), 'round' and 'end' (records of the ledger), and their values."""
@@ -185,7 +185,7 @@ class _Loop:
         began, found = time.monotonic(), []
         for k, sampler in enumerate(self.config.samplers):
             seed = int.from_bytes(hashlib.sha256(f"{self.config.seed} {number} {k}".encode()).digest()[:4], "big")
-            start = Start(tuple(self.structures), self._ends(number - 1, k), seed, edges.high)
+            start = Start(tuple(self.structures), self._ends(number - 1, k), seed, edges)
             report = lambda what, done: self.observe("sample", {"round": number, "what": what, "done": done})  # noqa: E731
             part = sampler.sample(potential, start, report)
             if part.ends:
@@ -202,7 +202,7 @@ class _Loop:
     def _choose(self, number: int, potential: Potential, judged: Judged, edges: Band, have: Collected) -> list[Asked]:
         """An audit at random from all that is not absurd, and the best of the rest."""
         query = self.config.query
-        kinds = np.array([edges.kind(s) for s in judged.sigma])
+        kinds = np.array(judged.kinds(edges))
         rng = np.random.default_rng([self.config.seed, number])
         believable = rng.permutation(np.flatnonzero(kinds != ABSURD))
         left = self._calls_left(have.calls)
@@ -253,7 +253,7 @@ class _Loop:
         if fresh:
             audit = Evaluation(tuple(fresh), tuple(potential.predict_frames(fresh)))
             force, energy = audit.forces, audit.energy_per_atom
-            found |= {"force_rmse_eV_A": force.rmse if force else None, "energy_rmse_eV": energy.rmse if energy else None}
+            found |= {"force_rmse_eV_A": force.rmse if force else None, "energy_rmse_eV_atom": energy.rmse if energy else None}
             found["coverage"] = coverage(audit)
         return found
 

@@ -42,6 +42,12 @@ class QueryConfig(Config):
     high_eV_A: float | None = Field(default=None, gt=0, description="upper edge; by default `absurd` times the size of the forces")
     absurd: float = Field(default=1.0, gt=0, description="error of a force, in the size of forces, from which on nothing can be believed")
 
+    max_novelty: float | None = Field(
+        default=None,
+        gt=1,
+        description="structures farther than this from what was learned are absurd too; 1 is the edge of it (docs/uncertainty.md)",
+    )
+
     @model_validator(mode="after")
     def _a_band(self) -> "QueryConfig":
         if self.low_eV_A and self.high_eV_A and self.low_eV_A >= self.high_eV_A:
@@ -51,14 +57,17 @@ class QueryConfig(Config):
 
 @dataclass(frozen=True)
 class Band:
-    """Edges of what is worth a label, in σ of the force on an atom [eV/Å]."""
+    """Edges of what is worth a label, in σ of the force on an atom [eV/Å], and the largest novelty."""
 
     low: float
     high: float
+    max_novelty: float | None = None
 
-    def kind(self, sigma: float) -> str:
-        """Where a structure lies whose most doubtful atom has this σ."""
-        return KNOWN if sigma < self.low else CANDIDATE if sigma < self.high else ABSURD
+    def kind(self, sigma: float, novelty: float = 0.0) -> str:
+        """Where a structure lies whose most doubtful atom has this σ, and whose strangest one this novelty."""
+        if sigma >= self.high or (self.max_novelty is not None and novelty > self.max_novelty):
+            return ABSURD
+        return KNOWN if sigma < self.low else CANDIDATE
 
 
 def band(potential: Potential, train: Iterable[Frame], held: Sequence[Frame], query: QueryConfig) -> Band:
@@ -69,7 +78,7 @@ def band(potential: Potential, train: Iterable[Frame], held: Sequence[Frame], qu
     if query.low_eV_A is None and potential.trust.calibration is not None:
         lengths = np.concatenate(list(force_errors(potential, held).values()))
         low = float(np.sqrt((lengths**2).mean()))
-    return Band(min(low, 0.5 * high), high)
+    return Band(min(low, 0.5 * high), high, query.max_novelty)
 
 
 def force_errors(potential: Potential, frames: Sequence[Frame]) -> dict[int, np.ndarray]:
@@ -109,20 +118,24 @@ class Judged:
     Attributes:
         frames: those that the potential can judge.
         sigma: σ of the force on the most doubtful atom of each [eV/Å].
-        worst: element of that atom.
+        novelty: of its strangest atom; zero for a potential without a domain.
         elements: for each element the 95 % quantile of σ over its atoms [eV/Å].
         foreign: structures with elements that the potential does not know.
     """
 
     frames: tuple[Frame, ...]
     sigma: np.ndarray
-    worst: tuple[str, ...]
+    novelty: np.ndarray
     elements: Mapping[str, float]
     foreign: int
 
+    def kinds(self, band: Band) -> list[str]:
+        """Known, candidate or absurd, for each."""
+        return [band.kind(s, n) for s, n in zip(self.sigma, self.novelty, strict=True)]
+
     def summary(self, band: Band) -> dict[str, Any]:
         """Counts by kind and by group, for the ledger."""
-        kinds = [band.kind(s) for s in self.sigma]
+        kinds = self.kinds(band)
         groups: dict[str, dict[str, int]] = {}
         for frame, kind in zip(self.frames, kinds, strict=True):
             row = groups.setdefault(frame.group, dict.fromkeys((KNOWN, CANDIDATE, ABSURD), 0))
@@ -130,6 +143,7 @@ class Judged:
         return {
             "structures": len(self.frames),
             **{kind: kinds.count(kind) for kind in (KNOWN, CANDIDATE, ABSURD)},
+            "novel": int((self.novelty > 1).sum()),
             "by_group": groups,
             "sigma_eV_A": np.round(self.sigma, 4).tolist(),
             "by_element_eV_A": {e: round(v, 4) for e, v in self.elements.items()},
@@ -140,17 +154,17 @@ class Judged:
 def judge(potential: Potential, frames: Sequence[Frame], chunk: int = 256) -> Judged:
     """Predict structures for the doubt about them."""
     known = [f for f in frames if set(Dataset((f,)).elements) <= set(potential.elements)]
-    sigma, worst = [], []
+    sigma, novelty = [], []
     by_element: dict[str, list[np.ndarray]] = {}
     for start in range(0, len(known), chunk):
         for result in potential.predict_frames(known[start : start + chunk]):
             each = result.atom_std
             sigma.append(float(each.max()))
-            worst.append(symbol(int(result.numbers[each.argmax()])))
+            novelty.append(0.0 if result.novelty is None else float(result.novelty.max()))
             for z in np.unique(result.numbers):
                 by_element.setdefault(symbol(int(z)), []).append(each[result.numbers == z])
     quantiles = {e: float(np.quantile(np.concatenate(v), LARGEST)) for e, v in by_element.items()}
-    return Judged(tuple(known), np.array(sigma), tuple(worst), quantiles, len(frames) - len(known))
+    return Judged(tuple(known), np.array(sigma), np.array(novelty), quantiles, len(frames) - len(known))
 
 
 def still_uncertain(record: Mapping[str, Any]) -> str:
@@ -160,7 +174,12 @@ def still_uncertain(record: Mapping[str, Any]) -> str:
     for group, row in sorted(sampled["by_group"].items()):
         total = sum(row.values())
         if doubtful := row[CANDIDATE] + row[ABSURD]:
-            parts.append(f"{group}: {doubtful} of {total} structures with σ of a force of {low:.2f} eV/Å or more")
+            scale = (
+                f"σ of a force of {low:.2f} eV/Å or more"
+                if low
+                else "a σ that has no scale yet (too few structures are held out to calibrate it)"
+            )
+            parts.append(f"{group}: {doubtful} of {total} structures with {scale}")
     if sampled["broken"]:
         parts.append(f"{sampled['broken']} runs broke off")
     if elements := sampled["by_element_eV_A"]:

@@ -27,6 +27,7 @@ from eqpot.active.generate_rattle import rattled
 from eqpot.active.generate_record import Generated
 from eqpot.active.generate_structures import generate
 from eqpot.active.observables import Observable, pair_distribution, series
+from eqpot.active.query import ABSURD, Band, judge
 from eqpot.core.config import Config
 from eqpot.core.errors import SimulationError, StructureError
 from eqpot.data import LabelKeys, read
@@ -65,13 +66,13 @@ class Start:
         structures: those of the configuration.
         ends: of this sampler in the round before; empty in the first.
         seed: of this sampler in this round.
-        absurd: σ of a force [eV/Å] from which on the potential is not to be followed.
+        band: beyond its upper edge the potential is not to be followed.
     """
 
     structures: tuple[Structure, ...]
     ends: tuple[Structure, ...]
     seed: int
-    absurd: float
+    band: Band
 
 
 class Sampler(Config):
@@ -107,9 +108,9 @@ class MDSampler(Sampler):
         origins = [s for s in start.structures for _ in states for _ in range(self.walkers)]
         chosen = [state for _ in start.structures for state in states for _ in range(self.walkers)]
         begins = list(start.ends) if self.go_on and len(start.ends) == len(origins) else origins
-        begins = [b if fine else o for b, o, fine in zip(begins, origins, _trusted(potential, begins, start.absurd), strict=True)]
-        if not all(_trusted(potential, origins, start.absurd)):
-            note = f"dynamics was not begun: σ of a force in the start structures is {start.absurd:.2f} eV/Å or more"
+        begins = [b if fine else o for b, o, fine in zip(begins, origins, _trusted(potential, begins, start.band), strict=True)]
+        if not all(_trusted(potential, origins, start.band)):
+            note = f"dynamics was not begun: the start structures are beyond trust (σ of a force of {start.band.high:.2f} eV/Å, or their novelty)"
             return Sampled(broken=len(origins), notes=(note,))
         every = max(1, round(self.interval_fs / self.timestep_fs))
         n_steps = max(every, round(1000 * self.time_ps / self.timestep_fs / every) * every)
@@ -122,7 +123,8 @@ class MDSampler(Sampler):
             seed=start.seed,
             every=every,
             biases=biases,
-            max_atom_std=start.absurd if potential.n_members > 1 else None,
+            max_atom_std=start.band.high if potential.n_members > 1 else None,
+            max_novelty=None if potential.trust.domain is None else start.band.max_novelty,
             max_temperature_K=self.max_temperature_K,
             progress=lambda p: progress("dynamics", p.step / p.n_steps),
         )
@@ -132,7 +134,8 @@ class MDSampler(Sampler):
             group = _name(*state)
             made = [Structure(begin.numbers, x, cell, begin.pbc, begin.charge) for x, cell in zip(run.positions, run.cell, strict=True)]
             frames += [Frame(s, origin=f"{group}, {t / 1000:.3f} ps", group=group) for s, t in zip(made[1:], run.time_fs[1:], strict=True)]
-            trusted = [s for s, worst in zip(made, run.max_atom_std, strict=True) if worst < start.absurd]
+            novelty = run.max_novelty if run.max_novelty is not None else np.zeros(len(run))
+            trusted = [s for s, d, n in zip(made, run.max_atom_std, novelty, strict=True) if start.band.kind(d, n) != ABSURD]
             ends.append(trusted[-1] if len(trusted) > 1 else origin)
         broken = sum(bool(run.status) for run in runs)
         notes = [f"{_name(*s)}: {run.status.text} after {run.n_steps} steps" for run, s in zip(runs, chosen, strict=True) if run.status]
@@ -257,9 +260,10 @@ def _of_generated(made: Generated, group: str) -> Sampled:
     return Sampled(tuple(f.replace(group=group or f.group) for f in frames), notes=missing + made.notes)
 
 
-def _trusted(potential: Potential, structures: Sequence[Structure], absurd: float) -> list[bool]:
+def _trusted(potential: Potential, structures: Sequence[Structure], band: Band) -> list[bool]:
     """Whether dynamics may begin there."""
-    return [bool(r.atom_std.max() < absurd) for r in potential.predict(structures)]
+    judged = judge(potential, [Frame(s) for s in structures])
+    return [kind != ABSURD for kind in judged.kinds(band)]
 
 
 def _several(value: float | Numbers) -> Numbers:

@@ -100,7 +100,7 @@ class Run:
         growths: how often the neighbours needed more room (each compiles again).
         compiles: how often the step was compiled; 0 if an earlier run had done so.
         host_fraction: part of the wall time that was not spent in the compiled program.
-        status: what stopped the system before the end of the run, or `Status(0)`.
+        status: what stopped the system before the end of the run, or `Status(0)`; of a start that cannot be run there are no frames at all.
         trouble: the frame that set the status, as `ase.Atoms`; None if none did.
     """
 
@@ -154,11 +154,14 @@ class Run:
         return float(slope) * 1000 / self.positions.shape[1]
 
 
-def stack(frames: list[Any], **rest: Any) -> Run:
-    """A run from its frames; those but the last may have been `thinned`."""
-    columns: dict[str, Any] = {n: np.array([getattr(f, n) for f in frames]) for n in Snapshot.__dataclass_fields__ if n not in ARRAYS}
+def stack(frames: list[Any], n_atoms: int, **rest: Any) -> Run:
+    """A run from its frames; those but the last may have been `thinned`, and there may be none."""
+    kinds = {n: int if n == "step" else float for n in Snapshot.__dataclass_fields__ if n not in ARRAYS}
+    columns: dict[str, Any] = {n: np.array([getattr(f, n) for f in frames], kind) for n, kind in kinds.items()}
     kept = [f for f in frames if isinstance(f, Snapshot)]
-    columns |= {n: np.stack([getattr(f, n) for f in kept]) for n in ARRAYS}
+    for n in ARRAYS:
+        shape = {"cell": (3, 3), "stress": (3, 3), "atom_std": (n_atoms,), "novelty": (n_atoms,)}.get(n, (n_atoms, 3))
+        columns[n] = np.array([getattr(f, n) for f in kept], float).reshape(len(kept), *shape)
     columns["total_energy"] = columns["potential_energy"] + columns["kinetic_energy"]
     for name in ("conserved_energy", "pressure_GPa", "stress", "novelty", "max_novelty"):
         columns[name] = None if np.isnan(columns[name]).any() else columns[name]

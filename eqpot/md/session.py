@@ -208,8 +208,9 @@ class Session:
         status = driver.statuses[g]
         return stack(
             self.frames[g],
-            final=self.final(g),
-            n_steps=int(driver.steps[g]),
+            len(driver.systems[g].structure),
+            final=self.final(g) if self.frames[g] else driver.systems[g].atoms.copy(),
+            n_steps=max(0, int(driver.steps[g])),
             seconds=seconds,
             ns_per_day=self._speed(seconds),
             rebuilds=max(0, int(driver.motion.searches) - 1 - driver.growths),

@@ -36,7 +36,7 @@ def round_of(number, asked, calls, force: float | None = 0.1, bound: float | Non
     observable = {"values": np.linspace(0, 1, 30).tolist(), "errors": [0.1] * 30}
     found = {"structures": 4, "known": 1, "candidate": 2, "absurd": 1, "by_group": {group: {"known": 1, "candidate": 2, "absurd": 1}}}
     found |= {"sigma_eV_A": [0.05, 0.2, 0.3, 2.0], "by_element_eV_A": {"O": 0.3}, "foreign": 0, "broken": 0, "notes": []}
-    errors = {"audit": 1, "force_rmse_eV_A": force, "energy_rmse_eV": 0.002, "bounds_eV_A": {"0.9": bound}, "coverage": None}
+    errors = {"audit": 1, "force_rmse_eV_A": force, "energy_rmse_eV_atom": 0.002, "bounds_eV_A": {"0.9": bound}, "coverage": None}
     return {
         "kind": "round",
         "round": number,

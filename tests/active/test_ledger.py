@@ -95,3 +95,19 @@ def _try(folder):
             raise SystemExit(0)
     except DataError as error:
         raise SystemExit(7 if "another driver" in str(error) else 1) from None
+
+
+def test_a_full_disk_loses_nothing(written, monkeypatch):
+    before = (written / LINES).read_bytes()
+    with open_ledger(written, WHO) as ledger, monkeypatch.context() as patched:
+        patched.setattr("eqpot.active.ledger.os.fsync", _full)
+        with pytest.raises(DataError, match=r"cannot be written .*what was finished is kept"):
+            ledger.append({"kind": "end"})
+    (written / LINES).write_bytes(before + b'{"half a li')
+    assert len(read_ledger(written)) == 3
+    with pytest.raises(DataError, match="cannot be made"), open_ledger(written / LINES / "below", WHO):
+        pass
+
+
+def _full(*_):
+    raise OSError(28, "No space left on device")

@@ -16,7 +16,7 @@ SALT = Structure.from_atoms(bulk("NaCl", "rocksalt", a=5.6, cubic=True))
 
 
 def start(*structures, seed=0, absurd=100.0, ends=()):
-    return Start(structures or (WATER,), ends, seed, absurd)
+    return Start(structures or (WATER,), ends, seed, Band(0.0, absurd))
 
 
 def quiet(*_):
@@ -141,3 +141,4 @@ def test_judging_says_what_is_foreign_and_who_is_worst(ensemble):
     text = still_uncertain({"sampled": summary | {"broken": 2}, "band_eV_A": {"low": edge.low}})
     assert "1 of 1 structures" in text and "2 runs broke off" in text
     assert Dataset(found.frames).elements == ("H", "O")
+    assert [Band(0.0, 9.0, 2.0).kind(1.0, n) for n in (2.0, 2.1)] == ["candidate", "absurd"]

@@ -167,7 +167,7 @@ def test_a_repeated_cell_scores_as_the_cell_itself_unless_large_cells_are_to_cou
     for balance in (True, False):
         sight = _Sight(admit([], [], None), cells, known, Nearest(*points([cells, known], balance)))
         rule = _rule(method, sight, 0.0, balance)
-        scores = np.array([rule.gain(k) for k in range(4)]) if method == "information" else rule.scores(np.ones(4, bool))
+        scores = np.array([rule.gain(k) for k in range(4)]) if isinstance(rule, Information) else rule.scores(np.ones(4, bool))
         assert (abs(scores[3] - scores[0]) < 1e-9 * scores[0]) == balance
         assert balance or scores[3] > scores[0]
 
