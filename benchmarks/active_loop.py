@@ -79,7 +79,7 @@ def main() -> None:
         test = prepare(case, home)
         rows = []
         for seed in options.seeds:
-            for way in ("active", "passive"):
+            for way in ("passive", "active"):
                 rows.append(one_run(case, way, seed, home, test))
                 print({k: v for k, v in rows[-1].items() if k != "curve"}, flush=True)
             write(f"active_{case}", {"case": case, "settings": CASES[case], "runs": rows, "needed": needed(rows)})
@@ -118,7 +118,7 @@ def settings(case: str, way: str, seed: int, home: Path) -> dict[str, Any]:
     ladder |= {"time_ps": 1.0, "interval_fs": chosen["interval_fs"]}
     more = [{"kind": "generate", "methods": [{"method": "vacancy", "n": 4}]}] if case == "silicon" else []
     samplers = [ladder, *more] if way == "active" else [{"kind": "pool", "files": str(home / "pool.extxyz")}]
-    query = chosen["query"] | ({} if way == "active" else {"method": "random", "high_eV_A": 1e6})
+    query = chosen["query"] | ({"absurd": 0.25} if way == "active" else {"absurd": 1.0, "method": "random", "high_eV_A": 1e6})
     loss = {"energy": 1000, "forces": 10} | ({"stress": 100} if case == "silicon" else {})
     fit = {"model": chosen["model"], "ensemble": {"members": 3}, "training": chosen["training"], "loss": loss, "seed": seed}
     return {

@@ -1,9 +1,10 @@
 """Which of the sampled structures are worth a label: those between what is known and what is absurd.
 
-A potential is not to be asked about what it knows, and not to be taught what its own nonsense made of atoms. The band between the two is set on the scale of
-its calibrated σ of forces, from errors that were measured: the lower edge is the root mean square length of the force error in structures that it was
-not trained on, the upper one the root mean square length of the forces themselves, where an error is as large as what is to be predicted. As long as
-σ is not calibrated (too few structures are held out) its scale means nothing: then all that is not absurd may be asked, the most doubtful first.
+A potential is not to be asked about what it knows, and not to be taught what its own nonsense made of atoms. The band between the two is set on the scale
+of its calibrated σ of forces, from errors that were measured: the lower edge is the root mean square length of the force error in structures that it
+was not trained on, the upper one a quarter of the root mean square length of the forces themselves: runs that are followed further into their own
+errors bring structures that no trajectory at that temperature would visit, and labels of those are wasted. As long as σ is not calibrated (too few
+structures are held out) its scale means nothing: then all that is not absurd may be asked, the most doubtful first.
 
 Reference: Y. Zhang et al., Comput. Phys. Commun. 253, 107206 (2020) (known, candidate, failed; there the edges are chosen by hand).
 """
@@ -40,7 +41,7 @@ class QueryConfig(Config):
     exploration: float = Field(default=0.0, ge=0, description="weight of the distance to what is known, beside the doubt")
     low_eV_A: float | None = Field(default=None, gt=0, description="lower edge of the band; by default the error on held-out structures")
     high_eV_A: float | None = Field(default=None, gt=0, description="upper edge; by default `absurd` times the size of the forces")
-    absurd: float = Field(default=1.0, gt=0, description="error of a force, in the size of forces, from which on nothing can be believed")
+    absurd: float = Field(default=0.25, gt=0, description="error of a force, in the size of forces, from which on a run is not followed")
 
     max_novelty: float | None = Field(
         default=None,

@@ -45,7 +45,7 @@ class Sampled:
 
     Attributes:
         frames: structures; their group says how they came about.
-        ends: where each walker of dynamics goes on in the next round; empty for the other kinds.
+        ends: where each walker of dynamics begins in the next round; empty for the other kinds.
         broken: walkers that left what the potential can be trusted with.
         observables: by name, what was measured on the way, with its statistical error.
         notes: what is worth knowing.
@@ -97,7 +97,7 @@ class MDSampler(Sampler):
     bias_eV: float = Field(default=0.0, ge=0, description="height of a bias that pushes to where members disagree (UncertaintyBias)")
     bias_width_eV: float = Field(default=0.1, gt=0, description="its width, in standard deviation of the energy")
     go_on: bool = Field(
-        default=True, description="each round goes on from where the last one could be trusted; else from the start structures"
+        default=True, description="a walker that came to its end goes on from there in the next round; one that broke off begins anew"
     )
     max_temperature_K: float = Field(default=10_000.0, gt=0)
 
@@ -134,9 +134,7 @@ class MDSampler(Sampler):
             group = _name(*state)
             made = [Structure(begin.numbers, x, cell, begin.pbc, begin.charge) for x, cell in zip(run.positions, run.cell, strict=True)]
             frames += [Frame(s, origin=f"{group}, {t / 1000:.3f} ps", group=group) for s, t in zip(made[1:], run.time_fs[1:], strict=True)]
-            novelty = run.max_novelty if run.max_novelty is not None else np.zeros(len(run))
-            trusted = [s for s, d, n in zip(made, run.max_atom_std, novelty, strict=True) if start.band.kind(d, n) != ABSURD]
-            ends.append(trusted[-1] if len(trusted) > 1 else origin)
+            ends.append(origin if run.status or not made else made[-1])
         broken = sum(bool(run.status) for run in runs)
         notes = [f"{_name(*s)}: {run.status.text} after {run.n_steps} steps" for run, s in zip(runs, chosen, strict=True) if run.status]
         return Sampled(tuple(frames), tuple(ends), broken, self._observables(runs, chosen, begins), tuple(notes))
