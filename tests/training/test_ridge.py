@@ -124,6 +124,7 @@ def test_it_is_least_squares_of_a_design_made_of_predictions(problem):
         assert found.loss == pytest.approx(float(trainers_loss(problem, found.params)), rel=1e-7)
 
 
+@pytest.mark.slow
 def test_no_step_lowers_the_loss_of_the_trainer(problem):
     """At the solution the gradient of the trainer's own loss vanishes, but for the penalty; and any other weights are worse."""
     with jax.enable_x64(True):
