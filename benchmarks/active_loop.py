@@ -4,7 +4,8 @@ python -m benchmarks.active_loop ethanol silicon [--seeds 0 1 2] [--folder runs/
 
 ethanol: GFN2-xTB, dynamics at 300 to 800 K, tested on the oracle's dynamics at 800 K. silicon: Stillinger–Weber, crystal, melt and vacancies of 64 atoms,
 tested on the oracle's melt at 2,500 K, crystal at 1,200 K and vacancies. Both ways are the same program: the passive one chooses at random from a pool
-of the oracle's dynamics at the same temperatures. All calls of the oracle count, audits too. A run that is cut short goes on where it was.
+of the oracle's dynamics at the same temperatures. All calls of the oracle count, audits too. Trainings within the loop are short; what the labels are worth is
+therefore also measured by long trainings from random parameters, with equally many steps, on half and on all of the labels of each. What is cut short goes on.
 """
 
 import argparse
@@ -18,14 +19,18 @@ from ase.build import bulk, molecule
 from ase.io import write as write_atoms
 
 from benchmarks.common import table, write
-from eqpot.active import active, label, md_frames, with_vacancies
+from eqpot.active import ActiveConfig, Outcome, active, label, md_frames, with_vacancies
+from eqpot.active.active_report import read_entries
 from eqpot.active.learner import FILE
 from eqpot.active.loop_data import load_teacher
 from eqpot.active.query import force_errors
 from eqpot.core.cache import use_compilation_cache
+from eqpot.core.config import build
 from eqpot.data import Dataset, read, write_extxyz
+from eqpot.graph import Frame
 from eqpot.md import Langevin, simulate_many
 from eqpot.potential import Potential
+from eqpot.training import fit
 
 SW = {"kind": "ase", "calculator": "benchmarks.stillinger_weber.StillingerWeber", "method": "Stillinger-Weber"}
 CASES: dict[str, dict[str, Any]] = {
@@ -42,6 +47,7 @@ CASES: dict[str, dict[str, Any]] = {
         "epochs": 50,
         "query": {"n": 14, "audit": 4},
         "calls": 160,
+        "steps": 6000,
     },
     "silicon": {
         "oracle": SW,
@@ -56,6 +62,7 @@ CASES: dict[str, dict[str, Any]] = {
         "epochs": 20,
         "query": {"n": 8, "audit": 3},
         "calls": 69,
+        "steps": 3000,
     },
 }
 
@@ -140,9 +147,28 @@ def one_run(case: str, way: str, seed: int, home: Path, test: Dataset) -> dict[s
     calls = [len(outcome.records[0]["asked"]), *(r["calls"] for r in outcome.records if r["kind"] == "round")]
     curve = [{"calls": n, "force_rmse_meV_A": test_error(folder / f"round-{k:03d}" / FILE, test)} for k, n in enumerate(calls)]
     row = {"case": case, "way": way, "seed": seed, "calls": calls[-1], "force_rmse_meV_A": curve[-1]["force_rmse_meV_A"], "curve": curve}
+    for share in (0.5, 1.0):
+        row[f"trained_long_{share:g}"] = trained_long(case, seed, outcome, round(share * CASES[case]["calls"]), test)
     if way == "active":
         row |= fresh_coverage(case, seed, outcome.potential, outcome.records[-1]["bounds_eV_A"]["0.9"], folder)
     return row
+
+
+def trained_long(case: str, seed: int, outcome: Outcome, calls: int, test: Dataset) -> float:
+    """Error of a training of so many steps, from random parameters, on the labels of the first calls."""
+    kept = [row for record in outcome.records for row in record.get("asked", ())][:calls]
+    entries, _ = read_entries(outcome.folder / "labels" / "labels.jsonl")
+    frames: dict[bool, list[Frame]] = {True: [], False: []}
+    for row in kept:
+        if row["status"] == "labelled":
+            entry = entries[row["key"]]
+            frames[row["role"] == "train"].append(Frame(entry.structure, entry.labels, origin=row["origin"]))
+    config = build(ActiveConfig, settings(case, "active", seed, Path())).fitting
+    epochs = round(CASES[case]["steps"] * config.training.batch_size / len(frames[True]))
+    training = config.training.model_copy(update={"epochs": epochs, "validate_every": max(1, epochs // 15)})
+    folder = outcome.folder / f"long-{calls}"
+    fit(config.model_copy(update={"training": training}), Dataset(tuple(frames[True])), Dataset(tuple(frames[False])), folder=folder)
+    return test_error(folder / FILE, test)
 
 
 def test_error(path: Path, test: Dataset) -> float:

@@ -8,7 +8,7 @@ from ase.build import molecule
 
 from eqpot.core.errors import SimulationError
 from eqpot.graph import Frame, Labels, Structure
-from eqpot.md import NVE, Status, simulate, simulate_many
+from eqpot.md import NVE, simulate
 from eqpot.uncertainty import calibrate, fit_domain, fit_last_layer
 
 
@@ -75,13 +75,3 @@ def test_a_potential_that_knows_nothing_has_no_novelty(potential, frames):
     assert run.novelty is run.max_novelty is None
     with pytest.raises(SimulationError, match="does not know what it has seen"):
         simulate(potential, frames[0].structure, NVE(), 2, max_novelty=1.0)
-
-
-def test_a_start_that_cannot_be_trusted_does_not_stop_the_others(potential, frames):
-    sigma = [r.atom_std.max() for r in potential.predict([f.structure for f in frames])]
-    best, worst = (frames[int(k)].structure for k in (np.argmin(sigma), np.argmax(sigma)))
-    bound = float(0.5 * (min(sigma) + max(sigma)))
-    good, bad = simulate_many(potential, [best, worst], NVE(timestep_fs=0.1), 2, every=1, temperature_K=1.0, max_atom_std=bound)
-    assert len(good) == 3 and not good.status
-    assert len(bad) == bad.n_steps == 0 and bad.status == Status.TOO_UNSURE and bad.positions.shape == (0, 9, 3)
-    np.testing.assert_array_equal(bad.final.positions, worst.positions)
