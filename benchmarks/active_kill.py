@@ -51,6 +51,7 @@ def main() -> None:
     home.mkdir(parents=True)
     write_atoms(home / "cluster.xyz", Octahedron("Cu", 2, 0))
     (home / "active.yaml").write_text(yaml.safe_dump(CONFIG))
+    start(home, "compiles").wait()  # programs are on the disk from here on
     began = time.monotonic()
     start(home, "whole").wait()
     span = time.monotonic() - began
@@ -93,7 +94,7 @@ def one_run(home: Path, name: str, rng: np.random.Generator, span: float, most: 
                 raise SystemExit(f"{name} ended with {process.returncode}; see {home / name}.log")
             return hits
         began, target = time.monotonic(), str(rng.choice(TARGETS))
-        due = float(rng.uniform(0.05, 0.8)) * span
+        due = float(rng.uniform(0.02, 0.5)) * span
         while process.poll() is None and time.monotonic() < began + due:
             time.sleep(0.02)
         workers = children(process.pid)

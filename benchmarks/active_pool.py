@@ -194,7 +194,6 @@ def collect(home: Path) -> None:
         "batch": BATCH,
         "rounds": ROUNDS,
         "steps": STEPS,
-        "rates": RATE,
         "members": MEMBERS,
         "model": MODEL,
         "goal": GOAL,

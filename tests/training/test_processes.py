@@ -41,7 +41,12 @@ SETTINGS = {
 }
 
 
-@pytest.mark.parametrize(("name", "kills"), [("everything", 3), pytest.param("plain", 8, marks=pytest.mark.slow), pytest.param("likelihood", 6, marks=pytest.mark.slow)])
+SLOW = pytest.mark.slow
+
+
+@pytest.mark.parametrize(
+    ("name", "kills"), [("everything", 3), pytest.param("plain", 8, marks=SLOW), pytest.param("likelihood", 9, marks=SLOW)]
+)
 def test_killed_and_started_again_equals_uninterrupted_bit_for_bit(name, kills, tmp_path):
     """Twenty deaths in all: at random steps, and within a save at a random moment of it. Every life continues the one before."""
     rng = random.Random(name)
