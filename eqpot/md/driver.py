@@ -83,7 +83,8 @@ class Driver:
         self.potential, self.systems, self.ensembles, self.plan = potential, systems, ensembles, plan
         self.growths, self.compiles, self.compile_seconds = 0, 0, 0.0
         # The motion is relative to the first centre, so that a molecule far from the origin has all digits in float32 too.
-        self.centres = [s.structure.positions.mean(0) for s in systems]
+        # Biases are at places, which all systems share: with them, so is the centre.
+        self.centres = [(systems[0] if plan.biases else s).structure.positions.mean(0) for s in systems]
         self.references = [potential.offset_of(s.structure) for s in systems]
         species = [species_index(s.structure, potential.elements) for s in systems]
         self.particles = particles_of(systems, ensembles, species, plan.dtype, plan.rotates)
@@ -92,7 +93,6 @@ class Driver:
         self.length = np.asarray(plan.n_steps, plan.dtype)
         self.keys = jnp.stack([jax.random.PRNGKey(np.uint32(s)) for s in plan.seeds])
         self.sizes = restart[1] if restart else self._first_sizes()
-        # Biases of one system are written in its own coordinates.
         biases = tuple(b.centred(self.centres[0]) for b in plan.biases)
         cutoff, radius = (np.asarray(x, plan.dtype) for x in (potential.cutoff, self.radius))
         state = jax.tree.map(jnp.asarray, self._start(velocities))

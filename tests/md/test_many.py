@@ -108,7 +108,6 @@ def test_a_start_that_is_bad_stops_one_system():
     np.testing.assert_array_equal(broken.final.positions, bad.positions)
 
 
-@pytest.mark.xfail(reason="biases are moved to the centre of the first system only")
 def test_a_bias_is_at_the_same_place_for_all():
     """Its coordinates are those of the atoms as they were given, wherever each system is."""
     here, there = cluster(), cluster()
