@@ -28,10 +28,11 @@ def write_labels(path: str | Path, *labelled: Labelled, overwrite: bool = False)
     for _, part, _ in rows:
         if differing := differences(rows[0][1].settings, part.settings):
             raise DataError(f"{path}: found labels of different settings ({'; '.join(differing)}), expected one level of theory in a file")
-    write_extxyz(path, [frame for frame, _, _ in rows], info=[_info(part.settings, a) for _, part, a in rows], overwrite=overwrite)
+    write_extxyz(path, [frame for frame, _, _ in rows], info=[provenance(part.settings, a) for _, part, a in rows], overwrite=overwrite)
 
 
-def _info(settings: Mapping[str, Any], alternative: Mapping[str, Any] | None) -> dict[str, Any]:
+def provenance(settings: Mapping[str, Any], alternative: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """Info keys of a frame that an oracle labelled with these settings, or with those of an alternative to them."""
     info = {"oracle": json.dumps(settings, sort_keys=True), "oracle_hash": settings_hash(settings)}
     return info | ({"oracle_alternative": json.dumps(alternative, sort_keys=True)} if alternative is not None else {})
 

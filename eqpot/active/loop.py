@@ -12,18 +12,20 @@ import hashlib
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Executor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from eqpot.active.label_output import provenance
 from eqpot.active.label_record import canonical, label_key, settings_hash
-from eqpot.active.labelling import label
+from eqpot.active.labelling import MakesExecutor, label
 from eqpot.active.learner import FILE, Learned, digest, learn
 from eqpot.active.ledger import Ledger, open_ledger
 from eqpot.active.loop_config import EXTENDABLE, ActiveConfig
-from eqpot.active.loop_data import AUDIT, TRAIN, Asked, Collected, collected, first_structures, labelled_before, load_teacher
+from eqpot.active.loop_data import AUDIT, TRAIN, Asked, Collected, collected, first_structures, labelled_before, load_teacher, new_ones
 from eqpot.active.query import ABSURD, CANDIDATE, Band, Judged, band, bounds, coverage, judge, still_uncertain
 from eqpot.active.samplers import Sampled, Start
 from eqpot.active.selection import select
@@ -31,7 +33,9 @@ from eqpot.active.stopping import levels, verdict
 from eqpot.core.config import build, load_yaml
 from eqpot.core.errors import DataError
 from eqpot.data import read, write_extxyz
+from eqpot.data.dataset import structure_key
 from eqpot.graph.structure import Frame, Structure
+from eqpot.oracles import Failure
 from eqpot.potential import Potential
 from eqpot.training import Evaluation
 from eqpot.training.folder import flatten_config
@@ -62,7 +66,10 @@ class Outcome:
 
 
 def active(
-    config: ActiveConfig | Mapping[str, Any] | str | Path, folder: str | Path | None = None, on_event: Observer | None = None
+    config: ActiveConfig | Mapping[str, Any] | str | Path,
+    folder: str | Path | None = None,
+    on_event: Observer | None = None,
+    executor: Executor | MakesExecutor | None = None,
 ) -> Outcome:
     """Learn actively, or go on where a run in this folder was cut short; a finished one gives its outcome at once.
 
@@ -70,6 +77,7 @@ def active(
         config: an `ActiveConfig`, a mapping of its keys, or a YAML file.
         folder: of the run; by default runs/<name>.
         on_event: see `Observer`.
+        executor: what carries the labels instead of local processes, such as one of Parsl or Dask; see `label`.
 
     Raises:
         ConfigError, DataError, StructureError: for input that cannot be used, a ledger of another run or one that was changed, another driver at
@@ -81,7 +89,7 @@ def active(
     elif not isinstance(config, ActiveConfig):
         config = build(ActiveConfig, config)
     folder = Path(folder or f"runs/{config.name}")
-    loop = _Loop(config, folder, on_event or (lambda *_: None))
+    loop = _Loop(config, folder, on_event or (lambda *_: None), executor)
     with open_ledger(folder, loop.identity(), EXTENDABLE) as ledger:
         return loop.run(ledger)
 
@@ -89,8 +97,8 @@ def active(
 class _Loop:
     """One run: what it needs in every round."""
 
-    def __init__(self, config: ActiveConfig, folder: Path, observe: Observer) -> None:
-        self.config, self.folder, self.observe = config, folder, observe
+    def __init__(self, config: ActiveConfig, folder: Path, observe: Observer, executor: Executor | MakesExecutor | None) -> None:
+        self.config, self.folder, self.observe, self.executor = config, folder, observe, executor
         self.oracle, self.alternatives = load_teacher(config.oracle)
         self.structures = first_structures(config.start)
         self.before = labelled_before(config.start, self.oracle)
@@ -130,12 +138,13 @@ class _Loop:
         if self.config.start.generate:
             settings = {"seed": self.config.seed, "methods": list(self.config.start.generate)}
             made += [m.frame() for m in generate(settings, list(self.structures))]
-        held = max(2, round(self.config.start.hold_out * len(made))) if len(made) > 2 else 0
+        made = new_ones(made, frozenset(structure_key(f.structure) for f in self.before))
+        held = max(2, round(self.config.start.hold_out * len(made))) if len(made) > 2 or len(self.before) else 0
         order = np.random.default_rng(self.config.seed).permutation(len(made))
         roles = ["" if k not in set(order[:held].tolist()) else "held" for k in range(len(made))]
-        asked = self._label([Asked(f, role or TRAIN, "start") for f, role in zip(made, roles, strict=True)])
+        asked, _ = self._label([Asked(f, role or TRAIN, "start") for f, role in zip(made, roles, strict=True)])
         good = {role: sum(row["status"] == "labelled" for row in asked if row["role"] == role) for role in (TRAIN, "held")}
-        if min(good.values()) < 1 and not len(self.before):
+        if good["held"] < 1 or good[TRAIN] + len(self.before) < 1:
             reasons = "; ".join(sorted({row["reason"] for row in asked if row["status"] != "labelled"})) or "there are too few"
             raise DataError(
                 f"start: {good[TRAIN]} structures to train on and {good['held']} to hold out were labelled of {len(made)}, expected at least one "
@@ -158,9 +167,9 @@ class _Loop:
         potential, config = learned.potential, self.config
         edges = band(potential, have.train, have.held, config.query)
         sampled = self._sample(number, potential, edges)
-        judged = judge(potential, [f for part in sampled for f in part.frames if label_key(f.structure, self.level) not in have.keys])
-        asked = self._label(self._choose(number, potential, judged, edges, have), number)
-        labelled = collected(self.folder / "labels", self.oracle, self.alternatives, [{"asked": asked}], None)
+        judged = judge(potential, new_ones([f for part in sampled for f in part.frames], have.asked))
+        asked, found = self._label(self._choose(number, potential, judged, edges, have), number)
+        fresh = [f for row, f in zip(asked, found, strict=True) if row["role"] == AUDIT and isinstance(f, Frame)]
         summary = judged.summary(edges) | {
             "broken": sum(part.broken for part in sampled),
             "observables": {name: value for part in sampled for name, value in part.observables.items()},
@@ -176,7 +185,7 @@ class _Loop:
             "band_eV_A": {"low": round(edges.low, 6), "high": round(edges.high, 6)},
             "sampled": summary,
             "asked": asked,
-            "errors": self._errors(potential, labelled.audits, (*have.audits, *labelled.audits)[-MOST_AUDITS:]),
+            "errors": self._errors(potential, fresh, (*have.audits, *fresh)[-MOST_AUDITS:]),
             "calls": have.calls + len(asked),
         }
 
@@ -229,23 +238,25 @@ class _Loop:
         budgets = [rule.calls for rule in self.config.stop if rule.asked == ("calls",) and rule.calls]
         return max(0, min(budgets) - calls) if budgets else 2**31
 
-    def _label(self, asked: Sequence[Asked], number: int = -1) -> list[dict[str, Any]]:
-        """Ask the oracle; rows of the ledger."""
+    def _label(self, asked: Sequence[Asked], number: int = -1) -> tuple[list[dict[str, Any]], tuple[Frame | Failure, ...]]:
+        """Ask the oracle: rows of the ledger, and the answers."""
         began = time.monotonic()
         if not asked:
-            return []
+            return [], ()
         found = label(
             self.oracle,
             [a.frame for a in asked],
             self.folder / "labels",
             alternatives=self.alternatives,
+            executor=self.executor,
             on_progress=lambda done, total, failed: self.observe(
                 "label", {"round": number, "done": done, "total": total, "failed": failed}
             ),
             **self.config.labelling.model_dump(),
         )
         self._time(number, "label", began)
-        return [a.row(label_key(a.frame.structure, self.level), result) for a, result in zip(asked, found.results, strict=True)]
+        rows = [a.row(label_key(a.frame.structure, self.level), result) for a, result in zip(asked, found.results, strict=True)]
+        return rows, found.results
 
     def _errors(self, potential: Potential, fresh: Sequence[Frame], audits: Sequence[Frame]) -> dict[str, Any]:
         """What the audit says of a potential that has not seen it."""
@@ -274,9 +285,9 @@ class _Loop:
                 }
             )
         potential.save(self.folder / FILE)
-        write_extxyz(self.folder / "train.extxyz", list(have.train), overwrite=True)
-        if have.held:
-            write_extxyz(self.folder / "held_out.extxyz", list(have.held), overwrite=True)
+        for name, frames in (("train.extxyz", have.train), ("held_out.extxyz", have.held)):
+            info = [provenance(self.oracle.settings, have.alternatives.get(id(f))) for f in frames]
+            write_extxyz(self.folder / name, list(frames), info=info, overwrite=True)
         self.observe("end", ledger.records[-1])
         return Outcome(potential, ledger.records[-1]["why"], ledger.records[-1]["uncertain"], tuple(ledger.records), self.folder)
 

@@ -6,11 +6,12 @@ from pathlib import Path
 from typing import Any
 
 from eqpot.active.label_output import read_oracle_settings
-from eqpot.active.label_record import differences
+from eqpot.active.label_record import differences, settings_hash
 from eqpot.active.label_store import LabelStore
 from eqpot.active.oracle_config import build_oracle, load_oracle
 from eqpot.core.errors import DataError
 from eqpot.data import Dataset, LabelKeys, read
+from eqpot.data.dataset import structure_key
 from eqpot.graph.structure import Frame, Structure
 from eqpot.oracles import Failure, Oracle
 
@@ -43,22 +44,21 @@ class Collected:
         train: frames to learn from.
         held: frames never trained on, audits among them, oldest first.
         audits: those drawn at random from what was sampled.
-        keys: of all structures that were asked, failures among them.
+        asked: digests of the geometries of all structures that were asked or labelled before, failures among them; see `structure_key`.
+        calls: structures that were given to the oracle.
+        alternatives: settings of the alternative that gave a label, by the identity of the frame.
     """
 
     train: Dataset
     held: tuple[Frame, ...]
     audits: tuple[Frame, ...]
-    keys: frozenset[str]
-
-    @property
-    def calls(self) -> int:
-        """Structures that were given to the oracle."""
-        return len(self.keys)
+    asked: frozenset[bytes]
+    calls: int
+    alternatives: Mapping[int, Mapping[str, Any]]
 
 
 def collected(
-    store: Path, oracle: Oracle, alternatives: Sequence[Oracle], records: Sequence[Mapping[str, Any]], before: Dataset | None
+    store: Path, oracle: Oracle, alternatives: Sequence[Oracle], records: Sequence[Mapping[str, Any]], before: Dataset
 ) -> Collected:
     """Read back what the records of a ledger say was asked.
 
@@ -66,20 +66,32 @@ def collected(
         DataError: a label that the ledger speaks of is not in the store.
     """
     rows = [row for record in records for row in record.get("asked", ())]
-    parts: dict[str, list[Frame]] = {TRAIN: list(before or ()), HELD: [], AUDIT: []}
+    parts: dict[str, list[Frame]] = {TRAIN: list(before), HELD: [], AUDIT: []}
     both: list[Frame] = []
+    asked, used = {structure_key(f.structure) for f in before}, {}
+    levels = {settings_hash(a.settings): a.settings for a in alternatives}
     with LabelStore(store, oracle.settings, [a.settings for a in alternatives]) as kept:
         for row in rows:
+            entry = kept.entries.get(row["key"])
+            if entry is not None:
+                asked.add(structure_key(entry.structure))
             if row["status"] != "labelled":
                 continue
-            entry = kept.entries.get(row["key"])
             if entry is None or entry.labels is None:
                 raise DataError(f"{store}: found no label of '{row['origin']}', which the ledger says was paid for; restore the store")
             frame = Frame(entry.structure, entry.labels, origin=row["origin"], group=row["group"])
             parts[row["role"]].append(frame)
+            if entry.settings in levels:
+                used[id(frame)] = levels[entry.settings]
             if row["role"] != TRAIN:
                 both.append(frame)
-    return Collected(Dataset(tuple(parts[TRAIN])), tuple(both), tuple(parts[AUDIT]), frozenset(row["key"] for row in rows))
+    return Collected(Dataset(tuple(parts[TRAIN])), tuple(both), tuple(parts[AUDIT]), frozenset(asked), len(rows), used)
+
+
+def new_ones(frames: Sequence[Frame], known: frozenset[bytes]) -> list[Frame]:
+    """Frames whose structures are not among the known ones, each once: nothing is paid for twice, or learned from and held out at a time."""
+    found = {structure_key(f.structure): f for f in reversed(frames)}
+    return [f for f in frames if found.get(key := structure_key(f.structure)) is f and key not in known]
 
 
 def first_structures(start: Any) -> tuple[Structure, ...]:

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from pydantic import Field, model_validator
 
+from eqpot.active.selection import Method
 from eqpot.core.config import Config
 from eqpot.core.elements import symbol
 from eqpot.core.errors import ConfigError
@@ -37,7 +38,7 @@ class QueryConfig(Config):
     audit: int = Field(
         default=8, ge=0, description="structures drawn at random from those sampled, never trained on: for calibration and the bound"
     )
-    method: str = Field(default="uncertainty-diversity", description="see eqpot.active.select; 'random' is the baseline")
+    method: Method = Field(default="uncertainty-diversity", description="see eqpot.active.select; 'random' is the baseline")
     exploration: float = Field(default=0.0, ge=0, description="weight of the distance to what is known, beside the doubt")
     low_eV_A: float | None = Field(default=None, gt=0, description="lower edge of the band; by default the error on held-out structures")
     high_eV_A: float | None = Field(default=None, gt=0, description="upper edge; by default `absurd` times the size of the forces")
@@ -53,6 +54,8 @@ class QueryConfig(Config):
     def _a_band(self) -> "QueryConfig":
         if self.low_eV_A and self.high_eV_A and self.low_eV_A >= self.high_eV_A:
             raise ConfigError(f"low_eV_A: found {self.low_eV_A}, expected less than high_eV_A ({self.high_eV_A})")
+        if self.exploration and self.method != "uncertainty-diversity":
+            raise ConfigError(f"exploration is for method 'uncertainty-diversity', found method '{self.method}'; leave it out")
         return self
 
 

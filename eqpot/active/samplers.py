@@ -14,9 +14,9 @@ Each gives structures without labels, in the order in which they came, and depen
 
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from pydantic import Field
@@ -108,8 +108,9 @@ class MDSampler(Sampler):
         origins = [s for s in start.structures for _ in states for _ in range(self.walkers)]
         chosen = [state for _ in start.structures for state in states for _ in range(self.walkers)]
         begins = list(start.ends) if self.go_on and len(start.ends) == len(origins) else origins
-        begins = [b if fine else o for b, o, fine in zip(begins, origins, _trusted(potential, begins, start.band), strict=True)]
-        if not all(_trusted(potential, origins, start.band)):
+        fine = _trusted(potential, [*begins, *origins], start.band)
+        begins = [b if good else o for b, o, good in zip(begins, origins, fine, strict=False)]
+        if not any(fine):
             note = f"dynamics was not begun: the start structures are beyond trust (σ of a force of {start.band.high:.2f} eV/Å, or their novelty)"
             return Sampled(broken=len(origins), notes=(note,))
         every = max(1, round(self.interval_fs / self.timestep_fs))
@@ -227,7 +228,6 @@ class PoolSampler(Sampler):
 
 
 AnySampler = Annotated[MDSampler | RelaxSampler | SearchSampler | GenerateSampler | PoolSampler, Field(discriminator="kind")]
-KINDS = tuple(kind.model_fields["kind"].default for kind in get_args(get_args(AnySampler)[0]))
 
 
 def downhill(potential: Potential, structures: Sequence[Structure], settings: Any, group: str, progress: OnProgress) -> Sampled:
@@ -259,9 +259,9 @@ def _of_generated(made: Generated, group: str) -> Sampled:
 
 
 def _trusted(potential: Potential, structures: Sequence[Structure], band: Band) -> list[bool]:
-    """Whether dynamics may begin there."""
-    judged = judge(potential, [Frame(s) for s in structures])
-    return [kind != ABSURD for kind in judged.kinds(band)]
+    """Whether dynamics may begin there: a little inside the edge, as it computes in another precision."""
+    judged, inside = judge(potential, [Frame(s) for s in structures]), replace(band, high=0.99 * band.high)
+    return [kind != ABSURD for kind in judged.kinds(inside)]
 
 
 def _several(value: float | Numbers) -> Numbers:
@@ -270,6 +270,3 @@ def _several(value: float | Numbers) -> Numbers:
 
 def _name(temperature_K: float, pressure_GPa: float | None) -> str:
     return f"md {temperature_K:g} K" + ("" if pressure_GPa is None else f" {pressure_GPa:g} GPa")
-
-
-__all__ = ["AnySampler", "MDSampler", "Sampled", "Start"]

@@ -11,9 +11,12 @@ from small_models import NETWORK
 
 from eqpot.active import active, read_ledger
 from eqpot.active.loop_config import ActiveConfig
+from eqpot.active.loop_data import new_ones
 from eqpot.core.config import build
 from eqpot.core.errors import ConfigError, DataError
 from eqpot.data import read
+from eqpot.data.dataset import structure_key
+from eqpot.graph import Frame, Structure
 from eqpot.potential import Potential
 
 
@@ -126,6 +129,26 @@ def test_labels_that_were_paid_for_must_be_there(whole, settings, tmp_path):
         active({**settings, "stop": [{"rounds": 3}]}, tmp_path / "run")
 
 
+def test_another_run_takes_its_labels_along_and_asks_for_none_again(whole, settings, tmp_path):
+    """The same seed makes the same first structures; those that are known are neither paid for nor held out."""
+    _, folder = whole
+    before = read(str(folder / "train.extxyz"))
+    start = {**settings["start"], "data": str(folder / "train.extxyz")}
+    outcome = active({**settings, "start": start, "stop": [{"rounds": 1}]}, tmp_path / "run")
+    train, held = (read(str(tmp_path / "run" / name)) for name in ("train.extxyz", "held_out.extxyz"))
+    rows = [row for record in outcome.records for row in record.get("asked", ())]
+    assert len(train) + len(held) == len(before) + len(rows) and len(outcome.records[0]["asked"]) == 2
+    assert not len(held.overlap(train)) and len(set(train.structure_keys)) == len(train)
+    with pytest.raises(DataError, match="labels of other settings"):
+        active({**settings, "oracle": "gfn1", "start": start}, tmp_path / "other")
+
+
+def test_structures_are_new_once():
+    one, nearly, other = (Frame(Structure([29], [[x, 0, 0]])) for x in (0.0, 1e-9, 1.0))
+    assert new_ones([one, nearly, other], frozenset()) == [one, other]
+    assert new_ones([one, nearly, other], frozenset({structure_key(other.structure)})) == [one]
+
+
 def test_an_oracle_that_labels_nothing_is_said(settings, tmp_path):
     write(tmp_path / "uranium.xyz", Octahedron("U", 2, 0, latticeconstant=4.0))
     start = {**settings["start"], "structures": str(tmp_path / "uranium.xyz")}
@@ -143,6 +166,8 @@ def test_an_oracle_that_labels_nothing_is_said(settings, tmp_path):
         ({"query": {"low_eV_A": 2, "high_eV_A": 1}}, "less than high"),
         ({"stop": []}, "stop"),
         ({"learner": {"epoch": 3}}, "did you mean 'epochs'"),
+        ({"query": {"method": "uncertanty"}}, r"query\.method"),
+        ({"query": {"method": "random", "exploration": 1.0}}, "exploration is for"),
     ],
 )
 def test_what_cannot_be_meant_is_refused(settings, changes, message):
