@@ -6,14 +6,13 @@ import numpy as np
 import pytest
 from ase import Atoms
 from ase.constraints import FixAtoms
+from morse import cluster, crystal, morse
 
 from eqpot.core.errors import SimulationError
 from eqpot.core.units import FS, KB
 from eqpot.md import CSVR, NPT, NVE, NVT, HarmonicRestraint, Langevin, PlanarWall, SphericalWall, UncertaintyBias, simulate, simulate_many
 from eqpot.md.bias import total_bias
 from eqpot.md.state import Particles
-
-from .conftest import cluster, crystal, morse
 
 SPREAD = np.random.default_rng(1).normal(size=(7, 3)) * 2
 BIASES = {

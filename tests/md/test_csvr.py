@@ -4,13 +4,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from morse import cluster, crystal, morse
 from scipy import stats
 
 from eqpot.core.units import FS, KB
 from eqpot.md import CSVR, NVT, Langevin, Ramp, simulate, simulate_many
 from eqpot.md.maps import rescaling
-
-from .conftest import cluster, crystal, morse
 
 KT, CHAINS, HOT = 0.03, 20_000, 2500.0
 

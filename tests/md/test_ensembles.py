@@ -5,12 +5,11 @@ import math
 import numpy as np
 import pytest
 from ase import Atoms, units
+from morse import cluster
 
 from eqpot.core.errors import SimulationError
 from eqpot.md import NVE, NVT, Langevin
 from eqpot.md.systems import initial_velocities, read_system
-
-from .conftest import cluster
 
 
 @pytest.mark.parametrize("timestep", [0.0, -1.0, 1e25, math.nan, math.inf])

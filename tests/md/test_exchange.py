@@ -3,12 +3,11 @@
 import numpy as np
 import pytest
 from ase import Atoms
+from morse import cluster, crystal, morse
 
 from eqpot.core.errors import SimulationError
 from eqpot.core.units import KB
 from eqpot.md import CSVR, NVT, Langevin, replica_exchange
-
-from .conftest import cluster, crystal, morse
 
 TEMPERATURES = [200.0, 300.0, 450.0]
 

@@ -5,13 +5,12 @@ import pytest
 from ase import Atoms
 from ase.constraints import FixAtoms, FixedPlane
 from ase.io import read
+from morse import cluster, crystal, morse
 
 from eqpot.core.errors import EqpotError, SimulationError, StructureError
 from eqpot.md import NVE, NVT, Status, simulate
 from eqpot.models import EquivariantConfig, Normalization
 from eqpot.potential import ModelSpec, Potential
-
-from .conftest import cluster, crystal, morse
 
 GOOD = {"temperature_K": 300.0}
 

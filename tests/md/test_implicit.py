@@ -9,14 +9,13 @@ import pytest
 from ase import Atoms
 from ase.build import molecule
 from ase.constraints import FixAtoms
+from morse import cluster, crystal, morse
 
 from eqpot.core.errors import SimulationError
 from eqpot.md.implicit import relaxed_gradient, relaxed_structure
 from eqpot.md.minimize import relax
 from eqpot.md.systems import read_system
 from eqpot.md.valley import rigid_modes
-
-from .conftest import cluster, crystal, morse
 
 EXACT = {"force_tolerance": 1e-7, "stress_tolerance_GPa": 1e-5, "precision": "float64", "max_steps": 300}
 

@@ -2,11 +2,10 @@
 
 import numpy as np
 import pytest
+from morse import cluster, crystal, morse
 
 from eqpot.core.errors import SimulationError
 from eqpot.md import CSVR, NPT, NVE, NVT, HarmonicRestraint, Langevin, Ramp, Status, simulate, simulate_many
-
-from .conftest import cluster, crystal, morse
 
 SHORT = {"every": 10, "precision": "float64"}
 UNLIKE = [crystal(2), cluster(), crystal(1), crystal(2, seed=4)]

@@ -11,6 +11,7 @@ from ase.constraints import FixAtoms
 from ase.filters import FrechetCellFilter
 from ase.io import read
 from ase.optimize import BFGS, LBFGS
+from morse import cluster, crystal, morse
 
 from eqpot.core.errors import SimulationError
 from eqpot.core.units import EV_PER_A3_TO_GPA
@@ -21,8 +22,6 @@ from eqpot.md.forces import blank
 from eqpot.md.lbfgs import Lbfgs
 from eqpot.md.minimize import METHODS, check_choices, relax, relax_many
 from eqpot.md.state import Push
-
-from .conftest import cluster, crystal, morse
 
 TIGHT = {"force_tolerance": 1e-3, "stress_tolerance_GPa": 1e-2, "precision": "float64"}
 

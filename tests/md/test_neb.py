@@ -8,14 +8,13 @@ import pytest
 from ase.constraints import FixAtoms
 from ase.mep import NEB
 from ase.optimize import FIRE
+from morse import crystal, morse
 
 from eqpot.core.errors import SimulationError
 from eqpot.md.band import tangents
 from eqpot.md.minimize import relax_many
 from eqpot.md.neb import interpolate, neb
 from eqpot.md.systems import read_system
-
-from .conftest import crystal, morse
 
 LATTICE = 3.7301
 """Of the perfect crystal [Å]."""

@@ -4,14 +4,13 @@ import jax
 import numpy as np
 import pytest
 from ase.build import bulk
+from morse import cluster, crystal, morse
 
 from eqpot.core.errors import SimulationError, StructureError
 from eqpot.graph import Capacity, collate, prepare
 from eqpot.graph.structure import Structure
 from eqpot.md import NPT, NVE, NVT, Langevin, simulate
 from eqpot.potential import predict
-
-from .conftest import cluster, crystal, morse
 
 HOT = {"temperature_K": 900.0, "precision": "float64"}
 FAST = NVE(timestep_fs=2.0)

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from morse import crystal, morse
 
 from eqpot.core.units import EV_PER_A3_TO_GPA, FS, KB
 from eqpot.md import NPT, Ramp, simulate, simulate_many
@@ -14,8 +15,6 @@ from eqpot.md.state import Particles, Push, State, volume
 from eqpot.models import AtomOutputs, EquivariantConfig, Normalization
 from eqpot.potential import ModelSpec, Potential
 from eqpot.potential.derivatives import volumes
-
-from .conftest import crystal, morse
 
 N_ATOMS, REPLICAS, KT = 20, 64, KB * 300.0
 SHAPES = ("isotropic", "anisotropic", "flexible")

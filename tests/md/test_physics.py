@@ -3,11 +3,10 @@
 import numpy as np
 import pytest
 from ase.md.verlet import VelocityVerlet
+from morse import cluster, crystal, morse
 
 from eqpot.core.units import FS, KB
 from eqpot.md import NVE, NVT, Langevin, simulate
-
-from .conftest import cluster, crystal, morse
 
 
 def _temperature_is(run, target, degrees_of_freedom, correlation_frames):

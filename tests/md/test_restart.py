@@ -12,13 +12,12 @@ import h5py
 import numpy as np
 import pytest
 from ase.io import read
+from morse import cluster, crystal, morse
 
 from eqpot.core import files
 from eqpot.core.errors import SimulationError
 from eqpot.md import CSVR, NPT, NVE, NVT, HarmonicRestraint, Langevin, Ramp, simulate, simulate_many
 from eqpot.md import trajectory as writers
-
-from .conftest import cluster, crystal, morse
 
 ENSEMBLES = {
     "NVE": NVE(timestep_fs=2.0),

@@ -6,14 +6,13 @@ import jax
 import numpy as np
 import pytest
 from ase.build import molecule
+from morse import cluster, crystal, morse
 
 import eqpot
 from eqpot.graph import Structure, collate
 from eqpot.md import NVE, NVT, Langevin, simulate
 from eqpot.models import EquivariantConfig, Normalization
 from eqpot.potential import ModelSpec, Potential, predict_members
-
-from .conftest import cluster, crystal, morse
 
 ENSEMBLES = [NVE(timestep_fs=2.0), NVT(300.0, timestep_fs=2.0), Langevin(300.0, timestep_fs=2.0)]
 ARRAYS = ("positions", "velocities", "forces", "atom_std", "potential_energy", "kinetic_energy", "temperature_K")

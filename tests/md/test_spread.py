@@ -2,11 +2,10 @@
 
 import numpy as np
 import pytest
+from morse import cluster, crystal, morse
 
 from eqpot.core.errors import SimulationError
 from eqpot.md import NPT, NVE, NVT, UncertaintyBias, simulate
-
-from .conftest import cluster, crystal, morse
 
 HOT = {"temperature_K": 600.0, "precision": "float64"}
 

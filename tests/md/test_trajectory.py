@@ -4,12 +4,11 @@ import h5py
 import numpy as np
 import pytest
 from ase.io import read
+from morse import cluster, crystal, morse
 
 from eqpot.core.errors import SimulationError
 from eqpot.md import NVE, NVT, simulate
 from eqpot.md.trajectory import ExtendedXYZ
-
-from .conftest import cluster, crystal, morse
 
 
 @pytest.mark.parametrize("make", [crystal, cluster])

@@ -8,13 +8,12 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from ase.build import bulk
+from morse import morse
 
 from eqpot.core.units import EV_PER_A3_TO_GPA
 from eqpot.graph import Graph, collate
 from eqpot.models import EquivariantConfig, Normalization
 from eqpot.potential import ModelSpec, Potential, predict_members
-
-from ..conftest import morse
 
 CUTOFF = 4.0
 SMALL = EquivariantConfig(

@@ -6,6 +6,7 @@ import numpy as np
 import optax
 import pytest
 from ase.build import bulk
+from morse import crystal, morse
 
 from eqpot.graph import collate
 from eqpot.md import NPT, simulate
@@ -21,7 +22,6 @@ from eqpot.md.differentiable import (
     weights,
 )
 
-from ..conftest import crystal, morse
 from .conftest import ARGON, CUTOFF, fluid, lennard_jones, run_fluid, sampler
 from .lattice import force_rmse, lattice_constant, made, mean_squares, minimised, pressure_at, reference, trained
 

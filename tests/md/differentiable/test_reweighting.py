@@ -5,13 +5,13 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from morse import crystal, morse
 
 from eqpot.core.errors import SimulationError
 from eqpot.core.units import KB
 from eqpot.md import CSVR, simulate
 from eqpot.md.differentiable import Target, collect, effective_size, energies, fit_observables, pressures, reweighted, weights
 
-from ..conftest import crystal, morse
 from .harmonic import harmonic, thermal
 
 

@@ -6,12 +6,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from morse import cluster, crystal, morse
 
 from eqpot.core.errors import SimulationError
 from eqpot.md import CSVR, NPT, NVE, NVT, Langevin, simulate
 from eqpot.md.differentiable import Fault, begin, trajectory, value_and_gradient
-
-from ..conftest import cluster, crystal, morse
 
 ENSEMBLES = {
     "NVE": NVE(timestep_fs=2.0),
