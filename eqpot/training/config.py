@@ -195,8 +195,8 @@ class OptimizerConfig(Config):
     """How parameters move."""
 
     name: Literal["adam", "amsgrad", "adamw", "schedule-free", "muon", "lbfgs", "ridge"] = Field(
-        default="amsgrad",
-        description="'muon' turns matrices and lets Adam move the rest; 'lbfgs' is for tiny sets in one batch; "
+        default="muon",
+        description="'muon' orthogonalises the momentum of matrices and lets Adam move the rest; 'lbfgs' is for tiny sets in one batch; "
         "'ridge' solves for a linear model in closed form, in one epoch without steps",
     )
     ridge: float | None = Field(

@@ -95,6 +95,7 @@ class RunFolder:
             raise CheckpointError(f"{file}: is not readable; use overwrite to set the run aside, or another folder") from None
         # A run older than an option did what the option's default does.
         found = {key: value for key, value in self.defaults.items() if key in now} | found
+        # One older than the hash of its base's content can only be compared by the base's name.
         if "hash of finetune.base" not in found and found.get("finetune.base") == now.get("finetune.base"):
             now = {key: value for key, value in now.items() if key != "hash of finetune.base"}
         for key in sorted(now.keys() | found.keys(), key=lambda key: (key.startswith("hash of"), key)):

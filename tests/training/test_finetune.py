@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 import eqpot
-from eqpot.core.errors import ConfigError, DataError
+from eqpot.core.errors import CheckpointError, ConfigError, DataError
 from eqpot.data import Dataset
 from eqpot.graph import Frame, Labels, Structure
 from eqpot.training import evaluate
@@ -38,6 +38,15 @@ def test_it_starts_where_the_base_ended(base, frames):
     assert new.n_members == 2 and new.spec.config == old.spec.config
     a, b = old.predict(frames[0].structure), new.predict(frames[0].structure)
     assert b.energy == pytest.approx(a.energy, abs=1e-5) and b.forces == pytest.approx(a.forces, abs=1e-5)
+
+
+def test_a_run_goes_on_when_its_base_has_moved_but_not_when_it_has_changed(base, frames, tmp_path):
+    moved, other = tmp_path / "moved.safetensors", tmp_path / "other.safetensors"
+    moved.write_bytes(base.read_bytes())
+    tuned(base, frames, tmp_path / "run").save(other)
+    tuned(moved, frames, tmp_path / "run")
+    with pytest.raises(CheckpointError, match=r"hash of .*base"):
+        tuned(other, frames, tmp_path / "run")
 
 
 def test_a_new_element_changes_nothing_for_the_known_ones(base, frames, toy):

@@ -211,7 +211,8 @@ def test_stress_is_learned_where_it_is_labelled(settings):
         labels = Labels(energy=0.05 * (volume - 7) ** 2, forces=np.zeros((2, 3)), stress=0.1 * (volume - 7) * np.eye(3))
         frames.append(Frame(structure, labels, f"toy:frame {k}"))
     config = {**settings, "data": {"valid": 4, "allow": ["zero-forces"]}, "loss": {"energy": 1, "forces": 0, "stress": 100}}
-    eqpot.fit({**config, "training": {"epochs": 25, "batch_size": 4}}, Dataset(tuple(frames)), on_epoch=rows.append)
+    config["optimizer"] = {"learning_rate": 0.05}  # matrices of 8 × 8 bear, and need, more than those of real networks
+    eqpot.fit({**config, "training": {"epochs": 40, "batch_size": 4}}, Dataset(tuple(frames)), on_epoch=rows.append)
     assert rows[-1].valid["stress"]["mae"] < 0.5 * rows[0].valid["stress"]["mae"]
 
 
