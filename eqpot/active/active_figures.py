@@ -135,12 +135,17 @@ def observable(name: str, first: tuple[int, Mapping[str, Any]], last: tuple[int,
         if len(values) == 1:
             axes.errorbar([place], values, spread, fmt="o", color=color, capsize=4, label=f"round {place}")
             continue
-        x = (np.arange(len(values)) + 0.5) * (REACH / BINS if len(values) == BINS else 1)
+        if names := found.get("labels"):
+            axes.errorbar(range(len(names)), values, spread, fmt="o", color=color, capsize=4, label=f"round {place}")
+            axes.set_xticks(range(len(names)), names)
+            continue
+        x = (np.arange(len(values)) + 0.5) * REACH / BINS
         axes.plot(x, values, color=color, label=f"round {place}", drawstyle="steps-mid")
         axes.fill_between(x, values - spread, values + spread, step="mid", color=color, alpha=0.25, linewidth=0)
+        axes.set(xlabel="distance [Å]")
     if len(first[1]["values"]) == 1:
         _rounds(axes, [first[0], last[0]])
-    axes.set(ylabel=label, **({"xlabel": "distance [Å]"} if len(last[1]["values"]) == BINS else {}))
+    axes.set(ylabel=label)
     figure.legend(loc="outside upper left", ncols=2)
     return panel(name, figure, caption)
 

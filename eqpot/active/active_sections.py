@@ -16,6 +16,8 @@ from eqpot.training.structures3d import Scene, scenes
 
 Round = Mapping[str, Any]
 ROLES = {"train": "to learn from", "audit": "audit", "held": "held out"}
+UNITS = {"volume": "Å³/atom", "lattice": "Å", "elastic constants": "GPa"}
+"""Of observables, by the part of their names before the comma."""
 DRAWN, NEWEST = 6, 3
 """Structures drawn, and the last rounds that they come from."""
 
@@ -202,7 +204,8 @@ def observables(rounds: Sequence[Round], entries: Mapping[str, Entry]) -> str:
     panels = []
     for name, states in found.items():
         first, last = states[0], states[-1]
-        label = pair if name.startswith("g(r)") else f"{name.split(',')[0]} [Å³/atom]" if name.startswith("volume") else name
+        kind = name.split(",")[0]
+        label = pair if kind == "g(r)" else f"{kind} [{UNITS[kind]}]" if kind in UNITS else kind
         panels.append(figures.observable(name, first, last, label, _changed(name, first, last)))
     return gallery(panels) if panels else ""
 

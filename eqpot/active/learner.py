@@ -83,7 +83,7 @@ def learn(
     if potential.n_members > 1 and len(calibrating) >= FEWEST:
         potential = calibrate(potential, calibrating)
     potential.save(folder / FILE)
-    return Learned(Potential.load(folder / FILE), start, why or "")
+    return Learned(Potential.load(folder / FILE), start, why or "")  # from the file, as a continued run has it
 
 
 def _why_fresh(learner: LearnerConfig, number: int, train: Dataset, previous: Path | None) -> str | None:

@@ -27,7 +27,7 @@ from eqpot.active.ledger import Ledger, open_ledger
 from eqpot.active.loop_config import EXTENDABLE, ActiveConfig
 from eqpot.active.loop_data import AUDIT, TRAIN, Asked, Collected, collected, first_structures, labelled_before, load_teacher, new_ones
 from eqpot.active.query import ABSURD, CANDIDATE, Band, Judged, band, bounds, coverage, judge, still_uncertain
-from eqpot.active.samplers import Sampled, Start
+from eqpot.active.samplers import PoolSampler, Sampled, Start
 from eqpot.active.selection import select
 from eqpot.active.stopping import levels, verdict
 from eqpot.core.config import build, load_yaml
@@ -107,10 +107,12 @@ class _Loop:
     def identity(self) -> dict[str, Any]:
         """What must be the same for a run to be continued."""
         starts = [label_key(s, "") for s in self.structures]
+        pools = [sampler.read() for sampler in self.config.samplers if isinstance(sampler, PoolSampler)]
         hashes = {
             "oracle settings": self.level,
             "start structures": hashlib.sha256(canonical(starts)).hexdigest(),
             "start data": self.before.content_hash if len(self.before) else "",
+            "pools": [pool.content_hash for pool in pools],
         }
         return flatten_config(self.config.model_dump(mode="json")) | {f"hash of {name}": value for name, value in hashes.items()}
 
@@ -157,7 +159,10 @@ class _Loop:
         folder = self._place(number)
         previous = self._place(number - 1) / FILE if number else None
         audits = have.audits[-MOST_AUDITS:]
-        report = lambda epoch: self.observe("epoch", {"round": number, "report": epoch})  # noqa: E731
+
+        def report(epoch: Any) -> None:
+            self.observe("epoch", {"round": number, "report": epoch})
+
         learned = learn(self.config.fitting, self.config.learner, folder, number, have.train, have.held, audits, previous, report)
         self._time(number, "train", began)
         return learned
@@ -192,10 +197,13 @@ class _Loop:
     def _sample(self, number: int, potential: Potential, edges: Band) -> list[Sampled]:
         """What the samplers bring; kept in the folder, as where their walkers go on is needed in the next round."""
         began, found = time.monotonic(), []
+
+        def report(what: str, done: float) -> None:
+            self.observe("sample", {"round": number, "what": what, "done": done})
+
         for k, sampler in enumerate(self.config.samplers):
             seed = int.from_bytes(hashlib.sha256(f"{self.config.seed} {number} {k}".encode()).digest()[:4], "big")
             start = Start(tuple(self.structures), self._ends(number - 1, k), seed, edges)
-            report = lambda what, done: self.observe("sample", {"round": number, "what": what, "done": done})  # noqa: E731
             part = sampler.sample(potential, start, report)
             if part.ends:
                 ends = [Frame(s, origin=f"walker {i}") for i, s in enumerate(part.ends)]

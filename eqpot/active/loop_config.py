@@ -39,6 +39,7 @@ class LabellingConfig(Config):
     time_limit_s: float | None = Field(default=None, gt=0)
     retries: int = Field(default=3, ge=1)
     max_energy_jump: float = Field(default=5.0, gt=0, description="from the median of the same composition [eV/atom]")
+    window: int = Field(default=1000, ge=1, description="structures given to an executor at a time; see `eqpot.active.label`")
 
 
 class ActiveConfig(Config):

@@ -2,9 +2,11 @@
 
 A potential is not to be asked about what it knows, and not to be taught what its own nonsense made of atoms. The band between the two is set on the scale
 of its calibrated σ of forces, from errors that were measured: the lower edge is the root mean square length of the force error in structures that it
-was not trained on, the upper one a quarter of the root mean square length of the forces themselves: runs that are followed further into their own
-errors bring structures that no trajectory at that temperature would visit, and labels of those are wasted. As long as σ is not calibrated (too few
-structures are held out) its scale means nothing: then all that is not absurd may be asked, the most doubtful first.
+was not trained on, the upper one half of the size of the forces themselves: runs that are followed further into their own errors bring structures that
+no trajectory at that temperature would visit, and labels of those are wasted. The size of the forces is told by their median, because the few bonds that
+random displacements stretch most would double a mean. As long as σ is not calibrated (too few structures are held out) there is no lower edge: all that is not
+absurd may be asked, the most doubtful first; and the upper edge is lowered by as much as the errors on the structures held out exceed σ, for young
+ensembles are too sure of themselves. Half of the structures that have labels are always below it: else a bad potential could not go anywhere.
 
 Reference: Y. Zhang et al., Comput. Phys. Commun. 253, 107206 (2020) (known, candidate, failed; there the edges are chosen by hand).
 """
@@ -27,6 +29,10 @@ from eqpot.training import Evaluation
 from eqpot.uncertainty.conformal import conformal_radii
 
 KNOWN, CANDIDATE, ABSURD = "known", "candidate", "absurd"
+RMS_OF_MEDIAN = 1.1260
+"""√3 over the median of the Maxwell distribution: root mean square length of three Gaussian components, in their median length."""
+STILL = 0.01
+"""Forces smaller than this, in root mean squares, are none."""
 LARGEST = 0.95
 """Quantile of σ by which elements are compared."""
 
@@ -42,7 +48,7 @@ class QueryConfig(Config):
     exploration: float = Field(default=0.0, ge=0, description="weight of the distance to what is known, beside the doubt")
     low_eV_A: float | None = Field(default=None, gt=0, description="lower edge of the band; by default the error on held-out structures")
     high_eV_A: float | None = Field(default=None, gt=0, description="upper edge; by default `absurd` times the size of the forces")
-    absurd: float = Field(default=0.25, gt=0, description="error of a force, in the size of forces, from which on a run is not followed")
+    absurd: float = Field(default=0.5, gt=0, description="error of a force, in the size of forces, from which on a run is not followed")
 
     max_novelty: float | None = Field(
         default=None,
@@ -76,13 +82,29 @@ class Band:
 
 def band(potential: Potential, train: Iterable[Frame], held: Sequence[Frame], query: QueryConfig) -> Band:
     """The band of this potential; see the module's text."""
-    forces = np.concatenate([f.labels.forces for f in train if f.labels.forces is not None])
-    high = query.high_eV_A or query.absurd * float(np.sqrt((forces**2).sum(-1).mean()))
-    low = query.low_eV_A or 0.0
-    if query.low_eV_A is None and potential.trust.calibration is not None:
-        lengths = np.concatenate(list(force_errors(potential, held).values()))
-        low = float(np.sqrt((lengths**2).mean()))
+    train = list(train)
+    low, high = query.low_eV_A or 0.0, query.high_eV_A or query.absurd * force_size(train)
+    if errors := force_errors(potential, held):
+        size = _rms(errors.values())
+        if potential.trust.calibration is not None:
+            low = query.low_eV_A or size
+        elif query.high_eV_A is None:
+            sigma = _rms(r.atom_std for k, r in enumerate(potential.predict_frames(held)) if k in errors)
+            high /= max(1.0, size / max(sigma, 1e-12))
+    if query.high_eV_A is None:
+        high = max(high, float(np.median(judge(potential, [*train, *held]).sigma)))
     return Band(min(low, 0.5 * high), high, query.max_novelty)
+
+
+def _rms(parts: Iterable[np.ndarray]) -> float:
+    return float(np.sqrt((np.concatenate(list(parts)) ** 2).mean()))
+
+
+def force_size(frames: Iterable[Frame]) -> float:
+    """Root mean square length of the forces [eV/Å], estimated from the median as if they were Gaussian; atoms that symmetry holds still do not count."""
+    lengths = np.concatenate([np.linalg.norm(f.labels.forces, axis=1) for f in frames if f.labels.forces is not None])
+    moved = lengths[lengths > STILL * np.sqrt((lengths**2).mean())]
+    return float(RMS_OF_MEDIAN * np.median(moved)) if len(moved) else 0.0
 
 
 def force_errors(potential: Potential, frames: Sequence[Frame]) -> dict[int, np.ndarray]:

@@ -7,6 +7,7 @@
     - {kind: relax, n: 8, temperature_K: 600}                             # paths downhill from rattled structures
     - {kind: search, n: 16}                                               # atoms thrown into the cell, then relaxed a little
     - {kind: generate, methods: [{method: vacancy, n: 4}]}                # see `eqpot generate`
+    - {kind: crystal}                                                     # at rest and strained, with lattice and elastic constants
     - {kind: pool, files: unlabelled.extxyz}
 
 Each gives structures without labels, in the order in which they came, and depends on the potential, its settings and a seed alone.
@@ -26,17 +27,23 @@ from eqpot.active.generate_random import random_structures
 from eqpot.active.generate_rattle import rattled
 from eqpot.active.generate_record import Generated
 from eqpot.active.generate_structures import generate
-from eqpot.active.observables import Observable, pair_distribution, series
+from eqpot.active.observables import Observable, pair_distribution, series, stiffness
 from eqpot.active.query import ABSURD, Band, judge
 from eqpot.core.config import Config
-from eqpot.core.errors import SimulationError, StructureError
-from eqpot.data import LabelKeys, read
+from eqpot.core.errors import EqpotError, SimulationError, StructureError
+from eqpot.data import Dataset, LabelKeys, read
 from eqpot.graph.structure import Frame, Structure
 from eqpot.potential import Potential
 
 Numbers = tuple[float, ...]
 OnProgress = Callable[[str, float], Any]
 """Called with what is being done and the part of it that is."""
+
+
+TRUSTED = 0.5
+"""Share of the band's upper edge below which a walker that broke off is taken up again."""
+STRAINS = ("at rest", *(f"{sign}{component}" for component in ("xx", "yy", "zz", "yz", "xz", "xy") for sign in "+-"))
+"""Of the structures that `crystal` brings."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,7 +104,8 @@ class MDSampler(Sampler):
     bias_eV: float = Field(default=0.0, ge=0, description="height of a bias that pushes to where members disagree (UncertaintyBias)")
     bias_width_eV: float = Field(default=0.1, gt=0, description="its width, in standard deviation of the energy")
     go_on: bool = Field(
-        default=True, description="a walker that came to its end goes on from there in the next round; one that broke off begins anew"
+        default=True,
+        description="a walker that came to its end goes on from there in the next round; one that broke off from its last trusted structure",
     )
     max_temperature_K: float = Field(default=10_000.0, gt=0)
 
@@ -135,7 +143,8 @@ class MDSampler(Sampler):
             group = _name(*state)
             made = [Structure(begin.numbers, x, cell, begin.pbc, begin.charge) for x, cell in zip(run.positions, run.cell, strict=True)]
             frames += [Frame(s, origin=f"{group}, {t / 1000:.3f} ps", group=group) for s, t in zip(made[1:], run.time_fs[1:], strict=True)]
-            ends.append(origin if run.status or not made else made[-1])
+            safe = np.flatnonzero(run.max_atom_std <= TRUSTED * start.band.high) if run.status else [len(made) - 1]
+            ends.append(made[safe[-1]] if len(safe) and made else origin)
         broken = sum(bool(run.status) for run in runs)
         notes = [f"{_name(*s)}: {run.status.text} after {run.n_steps} steps" for run, s in zip(runs, chosen, strict=True) if run.status]
         return Sampled(tuple(frames), tuple(ends), broken, self._observables(runs, chosen, begins), tuple(notes))
@@ -212,6 +221,39 @@ class GenerateSampler(Sampler):
         return _of_generated(made, "")
 
 
+class CrystalSampler(Sampler):
+    """The start structures that are crystals, at rest and strained in six ways, and what a stop rule may watch: lattice and elastic constants."""
+
+    kind: Literal["crystal"] = "crystal"
+    strain: float = Field(default=0.01, gt=0, lt=0.1, description="of the strained crystals")
+    pressure_GPa: float = Field(default=0.0, description="at which the crystal rests")
+    max_steps: int = Field(default=300, ge=1, description="of each relaxation")
+    force_tolerance: float = Field(default=0.002, gt=0, description="[eV/Å]")
+
+    def sample(self, potential: Potential, start: Start, progress: OnProgress) -> Sampled:
+        from eqpot.properties import elastic_constants
+
+        frames: list[Frame] = []
+        measured: dict[str, Observable] = {}
+        notes = []
+        for k, structure in enumerate(start.structures):
+            if not structure.pbc.all():
+                continue
+            name = f"crystal {k}, {structure.formula}"
+            progress(name, k / len(start.structures))
+            try:
+                found = elastic_constants(potential, structure, **self.model_dump(exclude={"kind"}))
+            except EqpotError as error:
+                notes.append(f"{name}: {error}")
+                continue
+            frames += [
+                Frame(s, origin=f"{name}, {what}", group="crystal")
+                for what, s in zip(STRAINS, (found.structure, *found.strained), strict=True)
+            ]
+            measured |= {f"{what}, {name}": value for what, value in stiffness(found, potential.n_members).items()}
+        return Sampled(tuple(frames), broken=len(notes), observables=measured, notes=tuple(notes))
+
+
 class PoolSampler(Sampler):
     """Structures of files, whose labels, if they have any, are not looked at."""
 
@@ -219,15 +261,21 @@ class PoolSampler(Sampler):
     files: str | tuple[str, ...]
     most: int | None = Field(default=None, ge=1, description="take so many in a round, drawn at random")
 
+    def read(self) -> Dataset:
+        """All of the pool, without labels."""
+        return read(self.files if isinstance(self.files, str) else list(self.files), keys=LabelKeys.none())
+
     def sample(self, potential: Potential, start: Start, progress: OnProgress) -> Sampled:
-        frames = read(self.files if isinstance(self.files, str) else list(self.files), keys=LabelKeys.none()).frames
+        frames = self.read().frames
         if self.most is not None and self.most < len(frames):
             chosen = np.sort(np.random.default_rng(start.seed).permutation(len(frames))[: self.most])
             frames = tuple(frames[k] for k in chosen)
         return Sampled(tuple(f if f.group else f.replace(group="pool") for f in frames))
 
 
-AnySampler = Annotated[MDSampler | RelaxSampler | SearchSampler | GenerateSampler | PoolSampler, Field(discriminator="kind")]
+AnySampler = Annotated[
+    MDSampler | RelaxSampler | SearchSampler | GenerateSampler | CrystalSampler | PoolSampler, Field(discriminator="kind")
+]
 
 
 def downhill(potential: Potential, structures: Sequence[Structure], settings: Any, group: str, progress: OnProgress) -> Sampled:

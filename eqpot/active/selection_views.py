@@ -84,7 +84,7 @@ class _Learned:
         return self.potential.prepare_frames([frame])[0]
 
     def look(self, hosts: list[Any]) -> tuple[list[np.ndarray], list[np.ndarray]]:
-        descriptors = self.potential.descriptors([h.structure for h in hosts])
+        descriptors = self.potential.describe_hosts(hosts)
         sigma = [r.atom_std for r in self.potential.predict_hosts(hosts)] if self.with_sigma else []
         return [d.astype(np.float32) for d in descriptors], sigma
 

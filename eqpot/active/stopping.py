@@ -140,6 +140,8 @@ def change(old: Mapping[str, Any], new: Mapping[str, Any]) -> float:
             return np.inf
         error = np.sqrt(da**2 + db**2)
         known = error > 0
+        if (a != b)[~known].any():
+            return np.inf
         worst = max(worst, float(np.sqrt(np.mean(((a - b)[known] / error[known]) ** 2))) if known.any() else 0.0)
     return worst
 

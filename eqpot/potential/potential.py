@@ -215,6 +215,11 @@ class Potential:
             EqpotError: when there is no such member.
         """
         hosts, single = self._prepare_all(atoms, None)
+        found = self.describe_hosts(hosts, member)
+        return found[0] if single else found
+
+    def describe_hosts(self, hosts: Sequence[Host], member: int = 0) -> list[np.ndarray]:
+        """`descriptors` of structures that `prepare` or `prepare_frames` made."""
         found: dict[int, np.ndarray] = {}
         params = jax.tree.map(lambda leaf: leaf[0], self.member(member).params)
         for batch, graph in self.batches(hosts):
@@ -222,7 +227,7 @@ class Potential:
                 features = np.asarray(features_of(self.spec, params, graph), np.float64)
             ends = np.cumsum([len(hosts[k]) for k in batch])
             found.update(zip(batch, np.split(features[: ends[-1]], ends[:-1]), strict=True))
-        return found[0] if single else [found[k] for k in range(len(hosts))]
+        return [found[k] for k in range(len(hosts))]
 
     def _prepare_all(self, atoms: Any, head: str | None) -> tuple[list[Host], bool]:
         """Prepared structures, and whether there was one that was no sequence."""

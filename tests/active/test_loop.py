@@ -14,7 +14,7 @@ from eqpot.active.loop_config import ActiveConfig
 from eqpot.active.loop_data import new_ones
 from eqpot.core.config import build
 from eqpot.core.errors import ConfigError, DataError
-from eqpot.data import read
+from eqpot.data import read, write_extxyz
 from eqpot.data.dataset import structure_key
 from eqpot.graph import Frame, Structure
 from eqpot.potential import Potential
@@ -118,6 +118,22 @@ def test_another_run_and_an_edited_ledger_are_refused(whole, settings, tmp_path)
     ledger.write_text(ledger.read_text().replace('"calls":15', '"calls":14'))
     with pytest.raises(DataError, match="does not fit its hash"):
         active(settings, tmp_path / "run")
+
+
+def test_a_pool_is_part_of_what_a_run_is(settings, tmp_path):
+    def stop(what, values):
+        raise Cut
+
+    pooled = {**settings, "samplers": [{"kind": "pool", "files": str(tmp_path / "pool.extxyz")}]}
+    with pytest.raises(DataError, match=r"pool\.extxyz"):
+        active(pooled, tmp_path / "run", stop)
+    frames = read(settings["start"]["structures"]).frames
+    write_extxyz(tmp_path / "pool.extxyz", frames)
+    with pytest.raises(Cut):
+        active(pooled, tmp_path / "run", stop)
+    write_extxyz(tmp_path / "pool.extxyz", [*frames, *frames], overwrite=True)
+    with pytest.raises(DataError, match="another run: hash of pools"):
+        active(pooled, tmp_path / "run", stop)
 
 
 def test_labels_that_were_paid_for_must_be_there(whole, settings, tmp_path):

@@ -3,10 +3,11 @@
 import numpy as np
 import pytest
 from ase.build import bulk, molecule
+from morse import morse
 
-from eqpot.active import random_structures
-from eqpot.active.query import Band, QueryConfig, band, bounds, judge, still_uncertain
-from eqpot.active.samplers import GenerateSampler, MDSampler, PoolSampler, RelaxSampler, SearchSampler, Start
+from eqpot.active import random_structures, samplers
+from eqpot.active.query import Band, QueryConfig, band, bounds, force_size, judge, still_uncertain
+from eqpot.active.samplers import CrystalSampler, GenerateSampler, MDSampler, PoolSampler, RelaxSampler, SearchSampler, Start
 from eqpot.data import Dataset, write_extxyz
 from eqpot.data.distances import pairs
 from eqpot.graph import Frame, Labels, Structure
@@ -104,9 +105,20 @@ def test_dynamics_stops_where_it_cannot_be_trusted_and_goes_on_from_before(ensem
     assert judge(ensemble, free.frames).sigma.max() > bound
     stopped = sampler.sample(ensemble, start(absurd=bound), quiet)
     assert stopped.broken and len(stopped.frames) < len(free.frames) and "uncertainty of a force" in stopped.notes[0]
-    np.testing.assert_array_equal(stopped.ends[1].positions, WATER.positions, err_msg="what broke off begins anew")
+    np.testing.assert_array_equal(stopped.ends[1].positions, WATER.positions, err_msg="never below half of the edge: it begins anew")
     nowhere = sampler.sample(ensemble, start(absurd=0.5 * bound), quiet)
     assert nowhere.broken == 2 and not nowhere.frames and "not begun" in nowhere.notes[0]
+
+
+def test_what_broke_off_is_taken_up_where_it_was_trusted(ensemble, monkeypatch):
+    sampler = MDSampler(temperature_K=2000, time_ps=0.04, interval_fs=4)
+    free = sampler.sample(ensemble, start(), quiet).frames
+    high = 0.999 * float(judge(ensemble, free).sigma.max())
+    monkeypatch.setattr(samplers, "TRUSTED", 0.7)
+    stopped = sampler.sample(ensemble, start(absurd=high), quiet)
+    safe = np.flatnonzero(judge(ensemble, stopped.frames).sigma <= 0.7 * high)
+    assert stopped.broken == 1 and 0 <= safe[-1] < len(stopped.frames) - 1
+    np.testing.assert_allclose(stopped.ends[0].positions, stopped.frames[safe[-1]].structure.positions, atol=1e-9)
 
 
 @pytest.mark.slow
@@ -116,17 +128,46 @@ def test_paths_downhill(ensemble):
     assert len(energies) > 1 and energies[-1] < energies[0]
 
 
+def test_a_crystal_is_strained_and_measured():
+    copper = Structure.from_atoms(bulk("Cu", "fcc", a=3.7))
+    found = CrystalSampler().sample(morse(members=3), start(WATER, copper), quiet)
+    assert len(found.frames) == 13 and not found.broken and found.frames[-1].origin == "crystal 1, Cu, -xy"
+    rest, longer, shorter = (f.structure.cell for f in found.frames[:3])
+    assert np.linalg.norm(longer[1]) > np.linalg.norm(rest[1]) > np.linalg.norm(shorter[1])
+    lattice, constants = (found.observables[f"{what}, crystal 1, Cu"] for what in ("lattice", "elastic constants"))
+    assert lattice["values"] == pytest.approx([np.linalg.norm(rest[0])] * 3, abs=1e-3) and lattice["labels"] == ["a", "b", "c"]
+    measured = dict(zip(constants["labels"], constants["values"], strict=True))
+    assert measured["C11"] > measured["C12"] > 0 and min(constants["errors"]) > 0
+    alone = CrystalSampler().sample(morse(), start(copper), quiet)
+    assert len(alone.frames) == 13 and not alone.observables, "one member has no standard error"
+    lost = CrystalSampler(max_steps=1).sample(morse(), start(Structure.from_atoms(bulk("Cu", a=3.0))), quiet)
+    assert lost.broken == 1 and "did not come to rest" in lost.notes[0]
+
+
 def test_the_band_is_measured_on_errors_and_forces(ensemble):
-    query = QueryConfig(absurd=1.0)
+    query = QueryConfig(absurd=10.0)
     rng = np.random.default_rng(0)
     frames = [Frame(Structure([8, 1, 1], WATER.positions + rng.normal(0, 0.05, (3, 3)))) for _ in range(12)]
     truth = [r.forces for r in ensemble.predict_frames(frames)]
     labelled = [f.replace(labels=Labels(energy=0.0, forces=y + 0.1 / np.sqrt(3))) for f, y in zip(frames, truth, strict=True)]
-    assert band(ensemble, labelled, labelled, query).low == 0.0, "σ without a calibration has no scale"
-    size = float(np.sqrt(np.mean([(f.labels.forces**2).sum(-1).mean() for f in labelled])))
-    assert band(ensemble, labelled, labelled, query).high == pytest.approx(size, rel=1e-5)
+    found, chosen = band(ensemble, labelled, labelled, query), query.model_copy(update={"high_eV_A": 2.0})
+    assert found.low == 0.0, "σ without a calibration has no scale"
+    sigma = np.sqrt(np.mean(np.concatenate([r.atom_std for r in ensemble.predict_frames(frames)]) ** 2))
+    assert found.high == pytest.approx(10 * force_size(labelled) / max(1, 0.1 / sigma), rel=1e-5), "errors of 0.1 eV/Å are more than σ says"
+    hopeless = band(ensemble, labelled, labelled, query.model_copy(update={"absurd": 1e-6}))
+    assert hopeless.high == pytest.approx(np.median(judge(ensemble, labelled).sigma), rel=1e-5), "it has to begin somewhere"
+    assert band(ensemble, labelled, labelled, chosen).high == 2.0
     known = bounds(ensemble, labelled, (0.5, 0.9, 0.99))
     assert known["0.5"] == pytest.approx(0.1, rel=1e-3) and known["0.9"] == pytest.approx(0.1, rel=1e-3) and known["0.99"] is None
+
+
+def test_the_size_of_forces_is_that_of_most_atoms():
+    rng = np.random.default_rng(0)
+    thermal = rng.normal(0, 1.5, (400, 3))
+    forces = np.concatenate([thermal, np.zeros((300, 3)), 40 * rng.normal(size=(8, 3))])
+    structure = Structure(np.ones(len(forces), int), 100.0 * np.arange(len(forces))[:, None] * np.eye(3)[0])
+    assert force_size([Frame(structure, Labels(energy=0.0, forces=forces))]) == pytest.approx(1.5 * np.sqrt(3), rel=0.1)
+    assert force_size([Frame(structure, Labels(energy=0.0, forces=0 * forces))]) == 0
 
 
 def test_judging_says_what_is_foreign_and_who_is_worst(ensemble):

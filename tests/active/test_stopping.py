@@ -66,6 +66,7 @@ def test_properties_within_their_errors():
     assert verdict(rule, [of(1.0), of(1.2), of(1.6)], 0) is None
     assert verdict(rule, [record(), record(), record()], 0) is None, "nothing was measured"
     assert change(of(1.0)["sampled"]["observables"], {"other": {"values": [1.0], "errors": [0.1]}}) == np.inf
+    assert change(*(of(v, error=0.0)["sampled"]["observables"] for v in (1.0, 1.1))) == np.inf, "nothing says how much it may change"
 
 
 def test_the_error_of_a_series_is_that_of_its_mean():

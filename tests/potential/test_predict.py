@@ -1,6 +1,7 @@
 """What users hold in their hands: predictions for anything, with words for what cannot be predicted."""
 
 import copy
+import itertools
 
 import jax
 import numpy as np
@@ -187,6 +188,16 @@ def test_a_thousand_sizes_few_programs(potential):
     cubes = [potential.prepare(Atoms(rng.choice([1, 6, 8], n), grid[:n])) for n in rng.integers(1, 513, 200)]
     for hosts in (chains, cubes):
         assert len({bucket([hosts[k] for k in batch]) for batch in grouped(hosts)}) <= 12
+
+
+def test_batches_of_one_call_share_a_size_where_they_fit(potential):
+    rng = np.random.default_rng(4)
+    hosts = [potential.prepare(random_chain(rng, 20)) for _ in range(80)]
+    shapes = [[x.shape for x in jax.tree.leaves(graph)] for _, graph in potential.batches(hosts)]
+    alone = [bucket([hosts[k] for k in batch]) for batch in grouped(hosts)]
+    assert len(shapes) == len(alone) > 4
+    changes = sum(a != b for a, b in itertools.pairwise(shapes))
+    assert changes < sum(a != b for a, b in itertools.pairwise(alone))
 
 
 def test_shapes_compile_once(potential):
