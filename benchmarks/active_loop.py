@@ -34,7 +34,7 @@ from eqpot.core.cache import use_compilation_cache
 from eqpot.core.config import build
 from eqpot.data import Dataset, read, write_extxyz
 from eqpot.graph import Frame
-from eqpot.md import Langevin, simulate, simulate_many
+from eqpot.md import Langevin, simulate_many
 from eqpot.potential import Potential
 from eqpot.training import fit
 
@@ -199,7 +199,7 @@ def stability(potential: Potential, home: Path, seed: int) -> dict[str, Any]:
         )
         write_extxyz(home / "oracle-2000K.extxyz", [m.frame() for m in made], overwrite=True)
     theirs = [f.structure for f in read(str(home / "oracle-2000K.extxyz"))]
-    run = simulate(potential, atoms, Langevin(2000.0, timestep_fs=1.0, friction_per_fs=0.02), 20_000, every=25, seed=seed)
+    (run,) = simulate_many(potential, [atoms], Langevin(2000.0, timestep_fs=1.0, friction_per_fs=0.02), 20_000, every=25, seed=seed)
     found = {"stable_ps": run.n_steps / 1000, "largest_sigma_eV_A": round(float(run.max_atom_std.max()), 3)}
     if run.status:
         return found | {"stopped": run.status.text}

@@ -5,6 +5,8 @@ import os
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
+# Most of the tests' time goes to the compiler, and the older emitters of fused loops compile twice as fast. `XLA_FLAGS= make test` compiles as users do.
+os.environ.setdefault("XLA_FLAGS", "--xla_cpu_use_fusion_emitters=false")
 
 from pathlib import Path
 
@@ -20,6 +22,8 @@ from eqpot.testing import samples
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 RELAXED = {"md", "integration", "notebooks", "cli"}
 """Folders whose dependencies (jax-md) need JAX's standard promotion of types."""
+BRIEF = {"active", "cli", "conformance", "models", "nn", "physics", "training"}
+"""Folders whose programs run so briefly that optimising them takes longer."""
 
 SMALL = {"cutoff": 3.5, "hidden": "8x0e + 8x1o", "l_max": 2, "n_radial": 4, "radial_hidden": (8,), "readout_hidden": 8}
 
@@ -28,14 +32,21 @@ SMALL = {"cutoff": 3.5, "hidden": "8x0e + 8x1o", "l_max": 2, "n_radial": 4, "rad
 def pytest_runtest_setup(item):
     room = item.path.relative_to(Path(__file__).parent).parts[0]
     jax.config.update("jax_numpy_dtype_promotion", "standard" if room in RELAXED else "strict")
+    if os.environ["XLA_FLAGS"]:
+        jax.config.update("jax_disable_most_optimizations", room in BRIEF)
 
 
-def pytest_runtest_teardown(item):
+def pytest_runtest_teardown(item, nextitem):
     """Every compiled program maps memory, of which a process may have 65,530 pieces; beyond them the compiler crashes."""
     maps = Path("/proc/self/maps")
     if hash(item.nodeid) % 8 == 0 and maps.exists() and maps.read_bytes().count(b"\n") > 40_000:
+        gc.unfreeze()
         jax.clear_caches()
         gc.collect()
+    if nextitem is None or nextitem.path != item.path:
+        # What JAX keeps are millions of objects, which the collector of garbage would go through time and again.
+        gc.collect()
+        gc.freeze()
 
 
 def drawn(spec: ModelSpec, seed: int):

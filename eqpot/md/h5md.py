@@ -5,9 +5,10 @@ with `value`, `step`, `time`
 (one shared pair); `species`, `mass` are fixed. Units are written beside every value; NaN where a run has no such quantity.
 
 Space for all frames is set aside when the file is made. A frame then touches nothing but its own numbers, so a run that dies leaves a good file, and a full
-disk is noticed at the start. A frame that has not been written has step −1; `close` cuts it off.
+disk is noticed at the start. Steps are written after all else; a frame that has not been written has step −1; `close` cuts it off.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -57,15 +58,16 @@ class H5MD(Trajectory):
         self.columns["step"][self.whole :] = -1
         self.file.flush()
 
-    def write(self, frame: Snapshot) -> None:
+    def write(self, frames: Sequence[Snapshot]) -> None:
+        new = slice(self.whole, self.whole + len(frames))
         for field, column in self.columns.items():
-            if self.whole >= len(column):
-                column.resize(self.whole + 1, axis=0)
+            if new.stop > len(column):
+                column.resize(new.stop, axis=0)
             if field != "step":
-                column[self.whole] = getattr(frame, field)
-        self.columns["step"][self.whole] = frame.step
+                column[new] = np.stack([getattr(frame, field) for frame in frames])
+        self.columns["step"][new] = [frame.step for frame in frames]
         self.file.flush()
-        self.whole += 1
+        self.whole = new.stop
 
     def sync(self) -> None:
         self.file.flush()

@@ -1,7 +1,7 @@
 """A run in progress: takes frames from a driver and puts them where they are wanted."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from time import perf_counter
@@ -17,6 +17,8 @@ from eqpot.md.restart import Restart, restart_path, save_restart
 from eqpot.md.status import Status
 from eqpot.md.trajectory import ThermoLog, Trajectory, guarded, open_trajectory, thermo_path, write_offending
 
+Shots = list[Snapshot | None]
+"""A frame of each system; None of one that did not get there."""
 SEGMENT_S = 0.5
 """Wall time that a segment should take: long beside what the host does after it, short for someone who waits [s]."""
 
@@ -97,7 +99,7 @@ class Session:
             self.first_step = int(driver.steps.max())
             self._open(self.restart.places)
             if self.first_step % self.every == 0:
-                self._remember([driver.snapshot(g) for g in range(len(driver.systems))])
+                self._remember([[driver.snapshot(g) for g in range(len(driver.systems))]])
             driver.warm_up()
             self.began = perf_counter()
             return
@@ -108,7 +110,7 @@ class Session:
         if self.paths:
             self._save([0] * (2 * len(self.paths)), fresh=True)
             self._open(None)
-        self._take(frames)
+        self._take([frames])
 
     def _open(self, places: list[int] | None) -> None:
         """Open trajectories and logs, at the places that a restart file names; a file that was to be begun there is begun."""
@@ -120,7 +122,7 @@ class Session:
             self.writers.append([open_trajectory(path, system, replaces, trajectory, n_frames)])
             self.writers[-1].append(guarded(path, ThermoLog, thermo_path(path), system, "w", log))
         if places and not any(places):
-            self._write([self.driver.snapshot(g) for g in range(len(self.driver.systems))])
+            self._write([[self.driver.snapshot(g) for g in range(len(self.driver.systems))]])
 
     def _go_on(self) -> None:
         driver, n_steps = self.driver, self.driver.plan.n_steps
@@ -133,9 +135,7 @@ class Session:
             seconds = perf_counter() - began - (driver.compile_seconds - compiled)
             self.busy += seconds
             done = int(driver.steps.max())
-            for end, shots in zip(ends, frames, strict=True):
-                if end % self.every == 0:
-                    self._take(shots)
+            self._take([shots for end, shots in zip(ends, frames, strict=True) if end % self.every == 0])
             wanted = min(driver.plan.frames, max(1, math.ceil(wanted * min(4.0, SEGMENT_S / max(seconds, 1e-4)))))
             if self.paths and perf_counter() - self.saved > self.pause:
                 self._save(self._places())
@@ -147,9 +147,9 @@ class Session:
         for g, status in enumerate(self.driver.statuses):
             last = self.frames[g][-1].step if self.frames[g] else -1
             if status and self.driver.steps[g] > last:
-                shots: list[Snapshot | None] = [None] * len(self.frames)
+                shots: Shots = [None] * len(self.frames)
                 shots[g] = self.driver.snapshot(g)
-                self._take(shots)
+                self._take([shots])
             if status and self.paths:
                 write_offending(self.paths[g], self.driver.systems[g], self.driver.trouble(g))
 
@@ -170,29 +170,31 @@ class Session:
         save_restart(restart_path(self.paths[0]), Restart(self.driver.arrays(), self.driver.sizes, places, self.identity))
         self.saved = perf_counter()
 
-    def _take(self, shots: list[Snapshot | None]) -> None:
-        self._remember(shots)
-        self._write(shots)
-        if self.progress and (alive := [s for s in shots if s]):
-            doubt = max(s.max_atom_std for s in alive)
-            kelvin, energy = (sum(getattr(s, k) for s in alive) / len(alive) for k in ("temperature_K", "potential_energy"))
-            first = alive[0]
-            self.progress(
-                Progress(first.step, self.driver.plan.n_steps, first.time_fs, kelvin, energy, doubt, self._speed(self._seconds()))
-            )
+    def _take(self, frames: Sequence[Shots]) -> None:
+        """Frames of a segment, in memory and on disk before anybody hears of them."""
+        self._remember(frames)
+        self._write(frames)
+        for shots in frames:
+            if self.progress and (alive := [s for s in shots if s]):
+                doubt = max(s.max_atom_std for s in alive)
+                kelvin, energy = (sum(getattr(s, k) for s in alive) / len(alive) for k in ("temperature_K", "potential_energy"))
+                first = alive[0]
+                self.progress(
+                    Progress(first.step, self.driver.plan.n_steps, first.time_fs, kelvin, energy, doubt, self._speed(self._seconds()))
+                )
 
-    def _remember(self, shots: list[Snapshot | None]) -> None:
-        for frames, shot in zip(self.frames, shots, strict=True):
-            if shot:
-                if frames and not self.keep:
-                    frames[-1] = thinned(frames[-1])
-                frames.append(shot)
+    def _remember(self, frames: Sequence[Shots]) -> None:
+        for kept, *shots in zip(self.frames, *frames, strict=True):
+            for shot in filter(None, shots):
+                if kept and not self.keep:
+                    kept[-1] = thinned(kept[-1])
+                kept.append(shot)
 
-    def _write(self, shots: list[Snapshot | None]) -> None:
-        for writers, shot in zip(self.writers, shots, strict=False):
-            for writer in writers:
-                if shot:
-                    guarded(writer.path, writer.write, shot)
+    def _write(self, frames: Sequence[Shots]) -> None:
+        for writers, *shots in zip(self.writers, *frames, strict=False):
+            if alive := [s for s in shots if s]:
+                for writer in writers:
+                    guarded(writer.path, writer.write, alive)
 
     def _seconds(self) -> float:
         """Wall time of the dynamics, without compilation."""

@@ -2,7 +2,7 @@
 
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,15 +17,15 @@ from eqpot.md.systems import System
 
 
 class Trajectory(ABC):
-    """Interface of all writers. A frame is on disk when `write` returns; `close` leaves only whole frames behind."""
+    """Interface of all writers. Frames are on disk when `write` returns; `close` leaves only whole frames behind."""
 
     path: Path
     whole: int
     """Where the whole frames end, in the file's own measure."""
 
     @abstractmethod
-    def write(self, frame: Snapshot) -> None:
-        """Append a frame."""
+    def write(self, frames: Sequence[Snapshot]) -> None:
+        """Append frames."""
 
     @abstractmethod
     def sync(self) -> None:
@@ -51,10 +51,11 @@ class TextFile(Trajectory):
     def text(self, frame: Snapshot) -> str:
         """One frame."""
 
-    def write(self, frame: Snapshot) -> None:
-        self.file.write(self.text(frame).encode())
-        self.file.flush()
-        self.whole = self.file.tell()
+    def write(self, frames: Sequence[Snapshot]) -> None:
+        for frame in frames:
+            self.file.write(self.text(frame).encode())
+            self.file.flush()
+            self.whole = self.file.tell()
 
     def sync(self) -> None:
         os.fsync(self.file.fileno())

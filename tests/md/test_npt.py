@@ -177,6 +177,7 @@ def pressure_tensor(run):
     return (kinetic - run.stress) * EV_PER_A3_TO_GPA
 
 
+@pytest.mark.slow
 def test_six_targets_deform_as_they_say():
     """σ = −P: a positive xy pressure shears against the diagonal, a positive xx one makes the cell short along x; the mean stress is what was asked for."""
     targets = [(0, 0, 0, 0, 0, 1.0), (0, 0, 0, 0, 0, -1.0), (3.0, 0, 0, 0, 0, 0), (0, 0, 0, 1.0, -1.0, 0)]

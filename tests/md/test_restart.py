@@ -36,14 +36,15 @@ class Camera:
         self.folder, self.moments, self.now, self.photographs = folder, moments, 0, []
         write, replace = writers.TextFile.write, os.replace
 
-        def write_in_parts(trajectory, frame):
-            text = trajectory.text(frame).encode()
-            trajectory.file.write(text[: len(text) // 2])
-            trajectory.file.flush()
-            self.click()
-            trajectory.file.seek(trajectory.whole)
-            write(trajectory, frame)
-            self.click()
+        def write_in_parts(trajectory, frames):
+            for frame in frames:
+                text = trajectory.text(frame).encode()
+                trajectory.file.write(text[: len(text) // 2])
+                trajectory.file.flush()
+                self.click()
+                trajectory.file.seek(trajectory.whole)
+                write(trajectory, [frame])
+                self.click()
 
         def replace_slowly(source, target):
             self.click()
@@ -122,7 +123,7 @@ def test_many_systems_are_gone_on_with(tmp_path):
 SCRIPT = """
 import sys
 sys.path.insert(0, {tests!r})
-from md.conftest import crystal, morse
+from morse import crystal, morse
 from eqpot.md import NPT, simulate
 simulate(morse(2), crystal(), NPT(300.0, 1.0, timestep_fs=2.0), 4000, every=5, trajectory=sys.argv[1], resume=True, checkpoint_s=0.0)
 """

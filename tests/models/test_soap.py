@@ -53,6 +53,7 @@ def test_laws_of_the_default(draw):
     print(check_model(spec, draw(spec, 0), dtype="float32", only=("rotation", "precision", "layout")))
 
 
+@pytest.mark.slow
 def test_laws_with_products_of_four(draw):
     spec = spec_of(LinearConfig(**SMALL, correlation=4))
     print(check_model(spec, draw(spec, 0), only=("rotation", "inversion", "forces", "stress", "cutoff_slope", "isolated_atom", "layout")))

@@ -25,7 +25,8 @@ from eqpot.md.differentiable import (
 from .conftest import ARGON, CUTOFF, fluid, lennard_jones, run_fluid, sampler
 from .lattice import force_rmse, lattice_constant, made, mean_squares, minimised, pressure_at, reference, trained
 
-KELVIN = 200.0
+KELVIN = 150.0
+"""Just above where it would condense: g(r) says twice as much about the depth of the well there as at 200 K (from 380 frames it is known to 1.5 %, σ to 0.07 %)."""
 CENTRES, WIDTH = radial_bins(2.6, 7.2, 24, CUTOFF)
 
 
@@ -61,7 +62,7 @@ def test_a_few_steps_towards_a_distribution():
 def test_pair_potential_from_its_radial_distribution():
     """Starting 15 % off in depth and 10 % in diameter, both are found within 2 %."""
     start = run_fluid(lennard_jones(), run_fluid(lennard_jones(), fluid(), KELVIN, 1000).final, KELVIN, 1000).final
-    known = np.asarray(distribution(None, sampler(start, KELVIN, 60_000)(lennard_jones())).mean(0))
+    known = np.asarray(distribution(None, sampler(start, KELVIN, 100_000)(lennard_jones())).mean(0))
     scale = CENTRES / np.sqrt(known + 0.05)  # one over the noise of a bin, which counts pairs
 
     def scaled(params, samples):
@@ -69,7 +70,7 @@ def test_pair_potential_from_its_radial_distribution():
 
     target = Target("g(r)", scaled, known * scale)
     coarse, first = fit_observables(lennard_jones(0.85, 1.1), [target], sampler(start, KELVIN, 6000), relative_adam(0.02, 25), 25)
-    fitted, steps = fit_observables(coarse, [target], sampler(start, KELVIN, 40_000), relative_adam(0.02, 30), 30)
+    fitted, steps = fit_observables(coarse, [target], sampler(start, KELVIN, 60_000), relative_adam(0.02, 30), 30)
     print(ratios(coarse), ratios(fitted), first[0].loss, steps[-1].loss, sum(s.resampled for s in first + steps))
     assert steps[-1].loss < 0.01 * first[0].loss
     assert ratios(fitted) == pytest.approx({"epsilon": 1, "sigma": 1}, rel=0.02)
