@@ -26,7 +26,7 @@ from .conftest import ARGON, CUTOFF, fluid, lennard_jones, run_fluid, sampler
 from .lattice import force_rmse, lattice_constant, made, mean_squares, minimised, pressure_at, reference, trained
 
 KELVIN = 150.0
-"""Just above where it would condense: g(r) says twice as much about the depth of the well there as at 200 K (from 380 frames it is known to 1.5 %, σ to 0.07 %)."""
+"""Near where it would condense: g(r) says twice as much about the depth of the well there as at 200 K (from 380 frames it is known to 1.5 %, σ to 0.07 %)."""
 CENTRES, WIDTH = radial_bins(2.6, 7.2, 24, CUTOFF)
 
 
