@@ -132,8 +132,9 @@ def test_interrupt_leaves_whole_frames_and_the_run_so_far(tmp_path):
     path = tmp_path / "run.extxyz"
     with pytest.raises(KeyboardInterrupt) as caught:
         simulate(morse(), crystal(), NVE(timestep_fs=1.0), 1000, trajectory=path, progress=stop, **GOOD)
-    assert caught.value.run.step[:3].tolist() == [0, 10, 20]
-    assert len(read(path, ":")) == len(caught.value.run)
+    steps = caught.value.run.step.tolist()
+    assert steps == list(range(0, 10 * len(steps), 10)) and 20 in steps and len(steps) < 101
+    assert [frame.info["step"] for frame in read(path, ":")] == steps
 
 
 def test_status_explains_itself():

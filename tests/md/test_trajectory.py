@@ -101,4 +101,5 @@ def test_a_full_disk_is_one_line_and_leaves_whole_frames(tmp_path, monkeypatch):
     with pytest.raises(SimulationError, match=r"run\.xyz: cannot be written \(No space left on device\)") as caught:
         simulate(morse(), cluster(), NVT(300.0), 100, trajectory=path)
     assert len(read(path, ":")) == 2
-    assert caught.value.run.step[:3].tolist() == [0, 10, 20]
+    steps = caught.value.run.step.tolist()
+    assert steps == list(range(0, 10 * len(steps), 10)) and 20 in steps
