@@ -1,4 +1,4 @@
-"""An analytic potential that many tests share: Morse pairs under the models' envelope, as an ensemble of slightly different wells."""
+"""Analytic potentials that many tests share: pairs under the models' envelope, of Morse as an ensemble of slightly different wells."""
 
 from dataclasses import dataclass
 
@@ -13,9 +13,13 @@ from eqpot.models import AtomOutputs, EquivariantConfig, Normalization
 from eqpot.potential import ModelSpec, Potential
 
 
-@dataclass(frozen=True)
-class MorseSpec(ModelSpec):
-    """E = ½ Σ D·[(1 − exp(−a(r − r₀)))² − 1]·envelope(r)."""
+class PairSpec(ModelSpec):
+    """E = ½ Σ pair(r)·envelope(r), for a formula that a subclass gives."""
+
+    @staticmethod
+    def pair(params, distance):
+        """The energy of a pair [eV] before it is cut off."""
+        raise NotImplementedError
 
     def describe(self, graph):
         cutoff, mask = self.config.cutoff, graph.edge_mask
@@ -23,10 +27,17 @@ class MorseSpec(ModelSpec):
         return safe_norm(jnp.where(mask[..., None], graph.edge_vectors(), away), mask, fill=cutoff)
 
     def evaluate(self, params, graph, geometry):
-        cutoff, mask, distance = self.config.cutoff, graph.edge_mask, geometry
-        well = (1 - jnp.exp(-params["width"] * (distance - params["distance"]))) ** 2 - 1
-        energy = params["depth"] * well * polynomial_envelope(distance, cutoff, 5)
-        return AtomOutputs(jnp.sum(jnp.where(mask, energy, 0), -1) / 2, jnp.zeros_like(distance[:, :1]))
+        energy = self.pair(params, geometry) * polynomial_envelope(geometry, self.config.cutoff, 5)
+        return AtomOutputs(jnp.sum(jnp.where(graph.edge_mask, energy, 0), -1) / 2, jnp.zeros_like(geometry[:, :1]))
+
+
+@dataclass(frozen=True)
+class MorseSpec(PairSpec):
+    """D·[(1 − exp(−a(r − r₀)))² − 1]."""
+
+    @staticmethod
+    def pair(params, distance):
+        return params["depth"] * ((1 - jnp.exp(-params["width"] * (distance - params["distance"]))) ** 2 - 1)
 
 
 def morse(members: int = 1, cutoff: float = 5.0, depth: float = 0.35) -> Potential:

@@ -48,7 +48,7 @@ def run(files, capsys, monkeypatch):
 
 def test_the_flag_is_there_and_a_missing_sigma_is_one_line(files):
     command = [sys.executable, "-m", "eqpot.cli.main", "evaluate", files / "one.safetensors", files / "data.xyz", "--uncertainty"]
-    found = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    found = subprocess.run(command, capture_output=True, text=True, timeout=600)
     (line,) = [line for line in found.stderr.splitlines() if line.startswith("eqpot: ")]
     assert found.returncode == 1 and "one.safetensors: predicts no σ" in line and "ensemble.members" in line and not found.stdout
 

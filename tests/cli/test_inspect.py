@@ -14,7 +14,7 @@ from eqpot.graph import Labels
 def inspect(*args):
     """Run the command as a process, as a user would."""
     command = [sys.executable, "-m", "eqpot.cli.main", "inspect", *map(str, args)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=300)
+    return subprocess.run(command, capture_output=True, text=True, timeout=600)
 
 
 @pytest.fixture(scope="module")

@@ -18,7 +18,7 @@ training: {{epochs: 2, batch_size: 8}}
 def eqpot(*args, folder=None):
     """Run the command as a process, as a user would."""
     command = [sys.executable, "-m", "eqpot.cli.main", *map(str, args)]
-    return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=300)
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=600)
 
 
 @pytest.fixture(scope="module")

@@ -15,7 +15,7 @@ SHIPPED = Path(__file__).parents[2] / "train" / "data" / "ethanol_gfn2.extxyz.xz
 def eqpot(*args, folder):
     """Run the command as a process, as a user would."""
     return subprocess.run(
-        [sys.executable, "-m", "eqpot.cli.main", *map(str, args)], cwd=folder, capture_output=True, text=True, timeout=300
+        [sys.executable, "-m", "eqpot.cli.main", *map(str, args)], cwd=folder, capture_output=True, text=True, timeout=600
     )
 
 

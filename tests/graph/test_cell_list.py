@@ -30,7 +30,7 @@ def double():
         yield
 
 
-@pytest.mark.parametrize("seed", range(10))
+@pytest.mark.parametrize("seed", [*range(3), *(pytest.param(k, marks=pytest.mark.slow) for k in range(3, 10))])
 @pytest.mark.parametrize("size", [4, 40])
 def test_every_edge_of_random_structures(size, seed):
     """2,000 structures in all, against a sum over images and against vesin, in order."""

@@ -137,6 +137,7 @@ def test_biases_are_part_of_what_is_conserved(biases):
     np.testing.assert_allclose(run.conserved_energy, run.total_energy + run.bias_energy, atol=1e-12)
 
 
+@pytest.mark.slow
 def test_a_wall_keeps_a_hot_cluster_together():
     far = {}
     for name, biases in {"free": [], "walled": [SphericalWall(4.0)]}.items():
@@ -180,7 +181,12 @@ def test_a_restraint_pulls_back_over_a_face_of_the_cell():
 
 @pytest.mark.parametrize(
     "ensemble",
-    [NVE(timestep_fs=2.0), NVT(300.0, timestep_fs=2.0), CSVR(300.0, timestep_fs=2.0, damping_fs=20.0), Langevin(300.0, timestep_fs=2.0)],
+    [
+        pytest.param(NVE(timestep_fs=2.0), marks=pytest.mark.slow),
+        pytest.param(NVT(300.0, timestep_fs=2.0), marks=pytest.mark.slow),
+        CSVR(300.0, timestep_fs=2.0, damping_fs=20.0),
+        Langevin(300.0, timestep_fs=2.0),
+    ],
     ids=lambda e: type(e).__name__,
 )
 def test_fixed_atoms_do_not_move(ensemble):

@@ -42,7 +42,7 @@ def test_direct_forces_need_a_word_from_the_user(tmp_path, files):
     assert CliRunner().invoke(app, [*arguments, "--allow-direct-forces"], catch_exceptions=False).exit_code == 0
 
 
-@pytest.mark.parametrize("ensemble", ["nve", "nvt", "csvr", "langevin"])
+@pytest.mark.parametrize("ensemble", ["nve", *(pytest.param(e, marks=pytest.mark.slow) for e in ("nvt", "csvr", "langevin"))])
 def test_runs_and_writes(files, tmp_path, ensemble):
     path = tmp_path / "out.extxyz"
     result = _run(files, "--ensemble", ensemble, "--temperature", "200", "--steps", "20", "-o", str(path), "--json", catch_exceptions=False)

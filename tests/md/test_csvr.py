@@ -110,7 +110,11 @@ def test_light_and_heavy_atoms_are_as_hot(mixture):
 
 @pytest.mark.parametrize(
     "ensemble",
-    [CSVR(600.0, timestep_fs=1.0, damping_fs=50.0), Langevin(600.0, timestep_fs=1.0), NVT(600.0, timestep_fs=1.0)],
+    [
+        CSVR(600.0, timestep_fs=1.0, damping_fs=50.0),
+        pytest.param(Langevin(600.0, timestep_fs=1.0), marks=pytest.mark.slow),
+        pytest.param(NVT(600.0, timestep_fs=1.0), marks=pytest.mark.slow),
+    ],
     ids=lambda e: type(e).__name__,
 )
 def test_heat_is_accounted_for(ensemble):

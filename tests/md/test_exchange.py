@@ -41,6 +41,7 @@ def test_replicas_travel(dimer):
     assert np.linalg.norm(np.diff(dimer.positions, axis=2), axis=-1) == pytest.approx(2.6, abs=0.8)
 
 
+@pytest.mark.slow
 def test_what_is_accepted_follows_from_the_energies():
     """With temperatures far apart next to nothing is accepted."""
     result = replica_exchange(morse(), crystal(), [CSVR(t, timestep_fs=2.0) for t in (100.0, 800.0)], 20, steps_between=20)

@@ -52,7 +52,7 @@ def again(atoms, quantity, name, member, step, **options):
     ("atoms", "quantity", "options"),
     [
         (cluster(), weighted, {}),
-        (crystal(1, 0.03), lattice, {"cell": "isotropic"}),
+        pytest.param(crystal(1, 0.03), lattice, {"cell": "isotropic"}, marks=pytest.mark.slow),
         (crystal(1, 0.03), lattice, {"cell": "flexible", "pressure_GPa": 4.0}),
     ],
     ids=["bond", "lattice constant", "lattice constant under pressure"],

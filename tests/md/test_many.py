@@ -22,7 +22,7 @@ def same(one, other, tolerance):
     "kinds",
     [
         pytest.param([NVT(t, timestep_fs=2.0) for t in (300.0, 100.0, 500.0, 200.0)], marks=pytest.mark.slow),
-        [CSVR(t, timestep_fs=2.0, damping_fs=20.0) for t in (300.0, 100.0, 500.0, 200.0)],
+        pytest.param([CSVR(t, timestep_fs=2.0, damping_fs=20.0) for t in (300.0, 100.0, 500.0, 200.0)], marks=pytest.mark.slow),
         [Langevin(Ramp(t, 2 * t), timestep_fs=2.0) for t in (300.0, 100.0, 500.0, 200.0)],
     ],
     ids=["NVT", "CSVR", "Langevin ramped"],
@@ -64,7 +64,9 @@ def test_seeds_follow_each_other():
     assert np.abs(pair[0].positions[-1] - later[0].positions[-1]).max() > 1e-3
 
 
-@pytest.mark.parametrize("kind", [NVE(timestep_fs=5.0), Langevin(300.0, timestep_fs=5.0)], ids=["NVE", "Langevin"])
+@pytest.mark.parametrize(
+    "kind", [pytest.param(NVE(timestep_fs=5.0), marks=pytest.mark.slow), Langevin(300.0, timestep_fs=5.0)], ids=["NVE", "Langevin"]
+)
 def test_a_system_that_breaks_harms_no_other(kind):
     """It stands still at its last good step and says why; the others have the bits that they have beside a good one."""
     bad = cluster()

@@ -77,7 +77,7 @@ def test_the_minimum_of_a_cluster_does_not_depend_on_where_and_how_it_lies():
     assert here.atoms.positions.mean(0) == pytest.approx(cluster().positions.mean(0), abs=1e-4)
 
 
-@pytest.mark.parametrize("method", ["fire", "lbfgs"])
+@pytest.mark.parametrize("method", ["fire", pytest.param("lbfgs", marks=pytest.mark.slow)])
 def test_a_flexible_cell_takes_up_the_pressure(method):
     relaxed = relax(morse(), sheared(), cell="flexible", pressure_GPa=5.0, method=method, **TIGHT)
     expected, steps = by_ase(sheared(), BFGS, 5.0)

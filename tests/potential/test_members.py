@@ -32,7 +32,7 @@ for members in (4, 1):
 
 def numbers(devices: int) -> list[float]:
     environment = {**os.environ, "JAX_NUM_CPU_DEVICES": str(devices), "JAX_PLATFORMS": "cpu"}
-    done = subprocess.run([sys.executable, "-c", CODE], env=environment, capture_output=True, text=True, timeout=300, check=True)
+    done = subprocess.run([sys.executable, "-c", CODE], env=environment, capture_output=True, text=True, timeout=600, check=True)
     found, *values = done.stdout.split()
     assert int(found) == devices
     return [float(v) for v in values]

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 PROGRAM = Path(__file__).parent / "toy_run.py"
-LIMIT = 240
+LIMIT = 600
 
 
 def environment(devices: int = 1, **more: str) -> dict[str, str]:

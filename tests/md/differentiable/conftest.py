@@ -2,17 +2,15 @@
 
 from dataclasses import dataclass
 
-import jax.numpy as jnp
 import numpy as np
 from ase import Atoms, units
 from ase.build import bulk
+from morse import PairSpec
 
-from eqpot.basis import polynomial_envelope
-from eqpot.core.numerics import safe_norm
 from eqpot.md import CSVR, simulate
 from eqpot.md.differentiable import collect
-from eqpot.models import AtomOutputs, EquivariantConfig, Normalization
-from eqpot.potential import ModelSpec, Potential
+from eqpot.models import EquivariantConfig, Normalization
+from eqpot.potential import Potential
 
 ARGON = {"epsilon": 120 * units.kB, "sigma": 3.4}
 """Depth [eV] and diameter [Å] of the usual argon model."""
@@ -20,19 +18,13 @@ CUTOFF = 8.0
 
 
 @dataclass(frozen=True)
-class LennardJonesSpec(ModelSpec):
-    """E = ½ Σ 4ε·[(σ/r)¹² − (σ/r)⁶]·envelope(r)."""
+class LennardJonesSpec(PairSpec):
+    """4ε·[(σ/r)¹² − (σ/r)⁶]."""
 
-    def describe(self, graph):
-        cutoff, mask = self.config.cutoff, graph.edge_mask
-        away = jnp.asarray([cutoff, 0, 0], graph.positions.dtype)
-        return safe_norm(jnp.where(mask[..., None], graph.edge_vectors(), away), mask, fill=cutoff)
-
-    def evaluate(self, params, graph, geometry):
-        cutoff, distance = self.config.cutoff, geometry
+    @staticmethod
+    def pair(params, distance):
         sixth = (params["sigma"] / distance) ** 6
-        energy = 4 * params["epsilon"] * (sixth**2 - sixth) * polynomial_envelope(distance, cutoff, 5)
-        return AtomOutputs(jnp.sum(jnp.where(graph.edge_mask, energy, 0), -1) / 2, jnp.zeros_like(distance[:, :1]))
+        return 4 * params["epsilon"] * (sixth**2 - sixth)
 
 
 def lennard_jones(epsilon: float = 1.0, sigma: float = 1.0) -> Potential:

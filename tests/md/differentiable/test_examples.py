@@ -48,6 +48,7 @@ def ratios(potential):
     return {name: float(potential.params[name][0]) / ARGON[name] for name in ARGON}
 
 
+@pytest.mark.slow
 def test_a_few_steps_towards_a_distribution():
     """Solid argon, 32 atoms: the loss falls, and the diameter goes to what it was."""
     sample = sampler(fluid(2, reduced_density=1.0), 60.0, 1500)

@@ -150,13 +150,14 @@ def test_cotangents_are_bounded_where_that_is_asked_for():
     assert np.linalg.norm(free) > 1 and np.linalg.norm(tight) <= 0.5 * (1 + 1e-12)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "fault, options, changes, cure",
     [
         (Fault.NO_ROOM, {}, {"sizes": "slots"}, "room="),
-        pytest.param(Fault.NO_ROOM, {}, {"sizes": "grid"}, "room=", marks=pytest.mark.slow),
-        pytest.param(Fault.LEFT_LIST, {"skin": 1e-3}, {}, "skin=", marks=pytest.mark.slow),
-        pytest.param(Fault.NOT_FINITE, {}, {"momenta": np.nan}, "timestep", marks=pytest.mark.slow),
+        (Fault.NO_ROOM, {}, {"sizes": "grid"}, "room="),
+        (Fault.LEFT_LIST, {"skin": 1e-3}, {}, "skin="),
+        (Fault.NOT_FINITE, {}, {"momenta": np.nan}, "timestep"),
     ],
 )
 def test_a_path_that_means_nothing_says_so(fault, options, changes, cure):
