@@ -23,7 +23,7 @@ from eqpot.testing import samples
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 RELAXED = {"md", "integration", "notebooks", "cli"}
 """Folders whose dependencies (jax-md) need JAX's standard promotion of types."""
-BRIEF = {"active", "cli", "conformance", "models", "nn", "physics", "training"}
+BRIEF = {"active", "cli", "conformance", "integration", "models", "nn", "notebooks", "physics", "potential", "training", "uncertainty"}
 """Folders whose programs run so briefly that optimising them takes longer."""
 
 SMALL = {"cutoff": 3.5, "hidden": "8x0e + 8x1o", "l_max": 2, "n_radial": 4, "radial_hidden": (8,), "readout_hidden": 8}
@@ -39,9 +39,9 @@ def pytest_runtest_setup(item):
 
 
 def pytest_runtest_teardown(item, nextitem):
-    """Every compiled program maps memory, of which a process may have 65,530 pieces; beyond them the compiler crashes."""
+    """Every compiled program maps memory, of which a process may have 65,530 pieces, beyond which the compiler crashes; 20,000 of them are about 3 GB."""
     maps = Path("/proc/self/maps")
-    if hash(item.nodeid) % 8 == 0 and maps.exists() and maps.read_bytes().count(b"\n") > 40_000:
+    if hash(item.nodeid) % 8 == 0 and maps.exists() and maps.read_bytes().count(b"\n") > 20_000:
         gc.unfreeze()
         jax.clear_caches()
         gc.collect()

@@ -18,7 +18,7 @@ from eqpot.training.config import OptimizerConfig
 B1 = 0.9
 """Momentum of schedule-free averaging."""
 _NEWTON_SCHULZ = ((3.4445, -4.7750, 2.0315),) * 5
-"""Muon's five steps towards an orthogonal matrix, one row each: so they are a loop; optax unrolls what has one row for all, which compiles for twice as long."""
+"""Muon's five steps towards an orthogonal matrix. With a row for each they are a loop; optax unrolls steps that share one, which compiles more slowly."""
 
 
 def parameter_names(params: Any) -> Any:

@@ -36,8 +36,8 @@ DEEP = {
 }
 
 
-COSTLY = ("quintuples, vectors", "quadruples, vectors, l_max 3")
-"""Half a minute of compilation each; one of their kind is among `DEEP`."""
+COSTLY = ("triples, scalars, three layers", "quintuples, vectors", "quadruples, vectors, l_max 3", "degree radial, triples", "gate, scalars")
+"""Up to half a minute of compilation each; others of their kind are left, here or among `DEEP`."""
 
 
 @pytest.mark.parametrize("name", [pytest.param(name, marks=pytest.mark.slow) if name in COSTLY else name for name in MODELS])

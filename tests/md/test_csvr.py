@@ -126,7 +126,8 @@ def test_heat_is_accounted_for(ensemble):
         assert run.total_energy[-1] > run.total_energy[0] + 0.1
 
 
-@pytest.mark.parametrize("kind", [CSVR, pytest.param(Langevin, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", [CSVR, Langevin])
 def test_temperature_follows_a_ramp(kind):
     """From first to last, each system along its own, and the heat is still accounted for."""
     common = {"timestep_fs": 2.0} | ({"damping_fs": 20.0} if kind is CSVR else {"friction_per_fs": 0.05})

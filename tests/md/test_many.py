@@ -38,6 +38,7 @@ def test_each_system_moves_as_if_alone(kinds):
     assert np.abs(together[0].velocities[-1] - together[3].velocities[-1]).max() > 0.001
 
 
+@pytest.mark.slow
 def test_cells_move_as_if_alone():
     """Under constant pressure too, each with its own target."""
     kinds = [NPT(300.0, p, timestep_fs=2.0, pressure_damping_fs=200.0, cell="flexible") for p in (0.0, (1.0, 2.0, 3.0, 0.5, 0.4, 0.3))]

@@ -86,6 +86,7 @@ def test_the_images_are_continuous_and_the_ends_are_where_they_were(ends, path):
     assert max(path.end_forces) <= 5e-4
 
 
+@pytest.mark.slow
 def test_without_a_climbing_image_the_barrier_is_lower_between_images(ends, path):
     blunt = neb(morse(), *ends, n_images=6, climb=False, force_tolerance=0.02, precision="float64")
     sharp = neb(morse(), *ends, n_images=6, force_tolerance=0.02, precision="float64")

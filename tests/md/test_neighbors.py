@@ -31,9 +31,8 @@ def test_what_lies_beyond_the_cutoff_adds_nothing():
     assert np.allclose(near.atom_energy, far.atom_energy, rtol=0, atol=1e-12)
 
 
-@pytest.mark.parametrize(
-    "ensemble", [pytest.param(FAST, marks=pytest.mark.slow), NPT(900.0, 5.0, timestep_fs=2.0, cell="flexible", compressibility_per_GPa=0.1)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("ensemble", [FAST, NPT(900.0, 5.0, timestep_fs=2.0, cell="flexible", compressibility_per_GPa=0.1)])
 def test_skin_changes_no_bit(ensemble):
     """Forces are a function of positions and cell alone: lists made every few steps or once give the same trajectory."""
     narrow, wide = (simulate(morse(), crystal(), ensemble, 300, skin=skin, temperature_K=900.0) for skin in (0.15, 2.5))

@@ -87,7 +87,7 @@ def test_resumed_after_any_kill_is_uninterrupted(tmp_path, monkeypatch, name):
 
 
 @pytest.mark.parametrize("name", ENSEMBLES)
-@pytest.mark.parametrize("precision", ["mixed", "float32"])
+@pytest.mark.parametrize("precision", ["mixed", pytest.param("float32", marks=pytest.mark.slow)])
 def test_two_halves_are_the_whole(tmp_path, name, precision):
     """2n steps = n, then n more by the same call with more steps; the second half has another neighbour list and another skin."""
     options = {**OPTIONS, "precision": precision}

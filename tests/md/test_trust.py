@@ -36,7 +36,15 @@ def with_learned_noise(potential, frames):
     return replace(potential, metadata={"noise": {"energy": 0.01, "forces": 0.1}})
 
 
-@pytest.mark.parametrize("make", [lambda p, f: p, with_learned_noise, member_with_last_layer, member_with_readouts])
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda p, f: p,
+        member_with_last_layer,
+        pytest.param(with_learned_noise, marks=pytest.mark.slow),
+        pytest.param(member_with_readouts, marks=pytest.mark.slow),
+    ],
+)
 def test_the_loop_says_what_predict_says(potential, frames, make):
     model = fit_domain(calibrate(make(potential, frames), frames), frames)
     run = simulate(model, frames[0].structure, NVE(timestep_fs=0.2), 4, every=2, temperature_K=100)
