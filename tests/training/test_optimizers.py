@@ -113,6 +113,10 @@ def test_muon_steps_are_orthogonal_matrices():
         values = np.linalg.svd(step, compute_uv=False)
         assert values[0] / np.median(values) < 2.5
     assert np.linalg.cond(slope["linear"][0]) > 20
+    # Ours are a loop of the five steps that optax, one matrix at a time, writes out.
+    written_out, matrices = optax.contrib.muon(1.0, consistent_rms=0.2), list(slope["linear"])
+    expected, _ = written_out.update(matrices, written_out.init(matrices), matrices)
+    np.testing.assert_allclose(updates["linear"], np.stack(expected), rtol=1e-4, atol=1e-6)
 
 
 def test_a_pattern_without_parameters_is_refused():
