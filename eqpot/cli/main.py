@@ -5,14 +5,10 @@ Faults of the input end in one line on standard error and exit code 1, wrong usa
 
 import functools
 import importlib.metadata
-import os
 import signal
 import sys
 from collections.abc import Callable
 from typing import Annotated, Any, NoReturn
-
-# XLA's chatter is not for users: at level 2 it still calls every program from the cache suspicious, for two flags that are no features of a machine.
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import typer
 

@@ -12,7 +12,8 @@ def use_compilation_cache(folder: str | os.PathLike | None = None) -> Path:
     """Keep compiled programs on disk, so that the next process starts in a second or two instead of compiling again.
 
     The commands of `eqpot` do this; in Python, call it before the first computation. A program is found by a hash of what was compiled, for which
-    versions and which device, so the folder can be shared and deleted at will.
+    versions and which device, so the folder can be shared and deleted at will. Called before JAX is imported, it also silences XLA, which calls every
+    program from the cache suspicious, for two flags that are no features of a machine (TF_CPP_MIN_LOG_LEVEL=2 would show it).
 
     Args:
         folder: where; by default JAX_COMPILATION_CACHE_DIR, or eqpot/xla in the user's cache folder (XDG_CACHE_HOME).
@@ -28,4 +29,5 @@ def use_compilation_cache(folder: str | os.PathLike | None = None) -> Path:
             sys.modules["jax"].config.update(name, value)
     else:  # JAX reads these when it is imported, and stays unimported until it is needed
         os.environ.update({name.upper(): str(value) for name, value in settings.items()})
+        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     return chosen
