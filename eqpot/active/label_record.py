@@ -30,12 +30,17 @@ def label_key(structure: Structure, settings: str) -> str:
     return digest.hexdigest()
 
 
-def differences(found: Any, given: Any, name: str = "") -> list[str]:
-    """'key: found 1, given 2' for each key in which two settings differ, nested ones by dotted names."""
+def changes(found: Any, given: Any, name: str = "") -> list[tuple[str, Any, Any]]:
+    """(key, found, given) for each key in which two settings differ, nested ones by dotted names."""
     if isinstance(found, Mapping) and isinstance(given, Mapping):
         keys = sorted(found.keys() | given.keys())
-        return [d for key in keys for d in differences(found.get(key), given.get(key), f"{name}.{key}".lstrip("."))]
-    return [] if found == given else [f"{name}: {found!r:.60} there, {given!r:.60} here"]
+        return [c for key in keys for c in changes(found.get(key), given.get(key), f"{name}.{key}".lstrip("."))]
+    return [] if found == given else [(name, found, given)]
+
+
+def differences(found: Any, given: Any) -> list[str]:
+    """'key: 1 there, 2 here' for each key in which two settings differ."""
+    return [f"{name}: {there!r:.60} there, {here!r:.60} here" for name, there, here in changes(found, given)]
 
 
 def structure_document(structure: Structure) -> dict[str, Any]:

@@ -10,8 +10,9 @@ from typing import Any
 from eqpot.active.label_record import Entry, labels_from, structure_document
 from eqpot.active.label_store import LabelStore
 from eqpot.active.label_worker import WorkerPool, end_workers, run_task, stop_workers
-from eqpot.core.errors import ConfigError, EqpotError
+from eqpot.core.errors import ConfigError, DataError, EqpotError
 from eqpot.graph.structure import Structure
+from eqpot.oracles.machine import machine_fault
 
 MAX_BREAKS = 5
 """How often a pool may break without a single result in between."""
@@ -69,6 +70,7 @@ class Run:
 
         Raises:
             ConfigError: the oracle cannot be built over there, or the pool breaks again and again.
+            DataError: the machine is at fault, or the store cannot be written. What was finished is in the store.
         """
         waiting, breaks = deque(tasks), 0
         done = total - len(tasks)
@@ -96,10 +98,14 @@ class Run:
         try:
             whole = self._fill(executor, waiting, flying)
             while flying:
-                entries = []
+                entries, fault = [], None
                 for future in wait(flying, return_when=FIRST_COMPLETED).done:
                     task = flying.pop(future)
-                    answer = self._answer(future, task)
+                    try:
+                        answer = self._answer(future, task)
+                    except EqpotError as error:
+                        fault = fault or error  # first the others, they have been paid for
+                        continue
                     whole = whole and answer is not None
                     entry = None if answer is None else self._settle(task, answer)
                     if entry is None:
@@ -107,6 +113,8 @@ class Run:
                     else:
                         entries.append(entry)
                 yield entries
+                if fault:
+                    raise fault
                 whole = whole and self._fill(executor, waiting, flying)
         finally:
             for future in flying:
@@ -129,14 +137,19 @@ class Run:
 
         Raises:
             ConfigError: the executor loses every task, so that no structure can be at fault.
+            DataError: the machine is at fault, here or over there.
         """
         try:
             answer = future.result()
         except BrokenExecutor:
             return None
+        except DataError as error:
+            raise DataError(f"{error}; {_KEPT}") from None
         except EqpotError:
             raise
         except Exception as error:  # the executor lost the task: its worker, its node, its queue
+            if fault := machine_fault(error):
+                raise DataError(f"executor: {fault}; {_KEPT}") from error
             reason = f"{type(error).__name__}: {error}"
             if not self.answers and task.losses + 1 >= self.retries:
                 raise ConfigError(f"executor: found {' '.join(reason.split()):.300} before any answer; {_KEPT}") from error

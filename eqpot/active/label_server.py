@@ -113,12 +113,21 @@ def load(oracles: dict[bytes, Any], path: list[str], oracle: bytes) -> dict[str,
 
 def compute(oracle: Any, document: dict[str, Any], scratch: str) -> dict[str, Any]:
     """Labels or the reason why there are none, as JSON values; in a folder of its own, for programs that write where they stand."""
+    from eqpot.core.errors import DataError
     from eqpot.graph.structure import Frame, Structure
+    from eqpot.oracles.machine import machine_fault
 
-    folder = tempfile.mkdtemp(dir=scratch)
-    os.chdir(folder)
     start = time.perf_counter()
-    (result,) = oracle.label([Structure(**document)])
+    try:
+        folder = tempfile.mkdtemp(dir=scratch)
+        os.chdir(folder)
+        (result,) = oracle.label([Structure(**document)])
+    except DataError as error:
+        return {"exhausted": str(error)}
+    except OSError as error:
+        if fault := machine_fault(error):
+            return {"exhausted": str(fault)}
+        raise
     seconds = time.perf_counter() - start
     os.chdir(scratch)
     shutil.rmtree(folder, ignore_errors=True)

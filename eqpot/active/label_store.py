@@ -21,6 +21,7 @@ from eqpot.graph.structure import Structure
 FORMAT: Final = "eqpot labels"
 VERSION: Final = 1
 HEADER, LINES = "store.json", "labels.jsonl"
+KEPT: Final = "free space there or make it writable, and call again to go on; what was finished is kept"
 
 
 class LabelStore:
@@ -32,7 +33,7 @@ class LabelStore:
         alternatives: settings that count as the same level of theory; they are added to those declared before.
 
     Raises:
-        DataError: a folder of something else, other settings, a damaged line, another driver at work.
+        DataError: a folder of something else, other settings, a damaged line, another driver at work, a disk that cannot be written.
     """
 
     def __init__(self, path: str | Path, settings: Mapping[str, Any], alternatives: Sequence[Mapping[str, Any]] = ()) -> None:
@@ -47,11 +48,11 @@ class LabelStore:
             try:
                 self.path.mkdir(parents=True, exist_ok=True)
                 stack.enter_context(locked(self.path))
+                self._claim()
+                self._lines = stack.enter_context((self.path / LINES).open("ab", buffering=0))
+                self._load()
             except OSError as error:
-                raise DataError(f"{self.path}: cannot be made ({error.strerror or error})") from None
-            self._claim()
-            self._lines = stack.enter_context((self.path / LINES).open("ab"))
-            self._load()
+                raise DataError(f"{error.filename or self.path}: cannot be made or written ({error.strerror or error}); {KEPT}") from None
             self._open = stack.pop_all()
         return self
 
@@ -63,12 +64,19 @@ class LabelStore:
         return label_key(structure, self.level)
 
     def add(self, entries: Iterable[Entry]) -> None:
-        """Keep results; on return they are on the disk."""
+        """Keep results; on return they are on the disk.
+
+        Raises:
+            DataError: the disk does not take them. The store can be opened again, with what was kept before.
+        """
         entries = list(entries)
         text = b"".join(line_of({"key": self.key(e.structure), **e.document()}) for e in entries)
-        self._lines.write(text)
-        self._lines.flush()
-        os.fsync(self._lines.fileno())
+        try:
+            while text:
+                text = text[self._lines.write(text) :]
+            os.fsync(self._lines.fileno())
+        except OSError as error:
+            raise DataError(f"{self.path / LINES}: cannot be written ({error.strerror or error}); {KEPT}") from None
         self.entries |= {self.key(e.structure): e for e in entries}
 
     def _claim(self) -> None:

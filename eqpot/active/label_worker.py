@@ -21,7 +21,8 @@ from pathlib import Path
 from typing import Any
 
 from eqpot.active.label_server import end_session
-from eqpot.core.errors import ConfigError
+from eqpot.core.errors import ConfigError, DataError
+from eqpot.oracles.machine import machine_fault
 
 SERVER = str(Path(__file__).with_name("label_server.py"))
 GRACE_S = 3.0
@@ -77,8 +78,12 @@ class Worker:
         Raises:
             WorkerDied: the process ended, with its last output.
             TimeoutError: no answer within the limit.
+            DataError: the machine is at fault.
         """
-        return self._exchange({"oracle": oracle, "structure": structure}, time_limit_s)
+        answer = self._exchange({"oracle": oracle, "structure": structure}, time_limit_s)
+        if "exhausted" in answer:
+            raise DataError(answer["exhausted"])
+        return answer
 
     def _exchange(self, request: dict[str, Any], limit_s: float | None) -> dict[str, Any]:
         assert self.process.stdin
@@ -127,8 +132,9 @@ class Worker:
         except subprocess.TimeoutExpired:
             self.process.kill()
             self.process.wait()
-        if self.process.returncode and self.session:  # the guard itself was killed
-            end_session(self.session, GRACE_S)
+        if self.process.returncode:  # the guard itself was killed, or ended before it was one
+            if self.session:
+                end_session(self.session, GRACE_S)
             shutil.rmtree(self.scratch, ignore_errors=True)
         if self.process.stdout:
             self.process.stdout.close()
@@ -166,7 +172,7 @@ class WorkerPool:
             with self.lock:
                 if self.stopped:
                     raise ConfigError("labelling was interrupted")
-                worker = self.idle.pop() if self.idle else Worker()
+                worker = self.idle.pop() if self.idle else _start()
                 self.busy.add(worker)
             try:
                 worker.load(oracle)
@@ -204,6 +210,13 @@ class WorkerPool:
             self.stopped = True
             for worker in self.busy:
                 worker.stop()
+
+
+def _start() -> Worker:
+    try:
+        return Worker()
+    except OSError as error:
+        raise machine_fault(error) or error from None
 
 
 _HERE = WorkerPool()

@@ -11,6 +11,7 @@ What holds, whatever is killed when:
   was used is kept with the label.
 - **A time limit holds for all that a label starts**, and nothing of it runs on after whoever asked for it (`label_server`): the driver, or an
   executor's worker.
+- **A full disk is no structure's fault**: it stops the call and leaves no failure behind.
 - **The executor is only transport**: a worker or a whole pool that is lost costs the labels that it was computing, no others.
 """
 
@@ -24,7 +25,8 @@ from pathlib import Path
 from typing import Any
 
 from eqpot.active.label_jumps import energy_jumps
-from eqpot.active.label_record import Entry, differences, settings_hash
+from eqpot.active.label_level import require_same_level
+from eqpot.active.label_record import Entry, settings_hash
 from eqpot.active.label_run import Run, Task
 from eqpot.active.label_store import LabelStore
 from eqpot.core.errors import ConfigError, EqpotError
@@ -96,7 +98,7 @@ def label(
         executor: what carries the tasks instead of local processes: an executor (Parsl's ParslPoolExecutor, Dask's
             client.get_executor()), or a function that makes one, so that a broken pool can be made anew.
         retries: how often a structure may lose its worker before that is taken for its fault.
-        alternatives: oracles of the same level of theory with other settings, tried in order when a label fails.
+        alternatives: oracles of the same level of theory, tried in order when a label fails; only settings named in `oracle.aids` may differ.
         retry_failures: compute structures again that the store knows as failures.
         window: structures given to the executor at a time. Parsl cannot call tasks back: this many may be computed in vain when the driver
             is killed, so take about twice the number of its workers where labels are dear.
@@ -104,8 +106,8 @@ def label(
         on_progress: called as f(done, total, failed) after results have been kept.
 
     Raises:
-        ConfigError: an oracle that cannot be sent to other processes, alternatives of another method, a pool that breaks again and again.
-        DataError: a store that cannot be used, see `LabelStore`.
+        ConfigError: an oracle that cannot be sent to other processes, alternatives of another level, a pool that breaks again and again.
+        DataError: a store that cannot be used, see `LabelStore`; a machine that is at fault, such as a full disk. What was finished is kept.
     """
     start = time.perf_counter()
     _require_sense(oracle, alternatives, {"workers": workers, "retries": retries, "window": window}, time_limit_s, max_energy_jump)
@@ -138,10 +140,7 @@ def _require_sense(
         if limit is not None and not limit > 0:
             raise ConfigError(f"{name}: found {limit}, expected a positive number")
     for other in alternatives:
-        if other.name != oracle.name:
-            raise ConfigError(f"alternatives: found {other.name}, expected the same level of theory as the oracle ({oracle.name})")
-        if not differences(oracle.settings, other.settings):
-            raise ConfigError("alternatives: found one with the settings of the oracle, expected others; it would fail again")
+        require_same_level(oracle, other)
 
 
 def _sendable(oracle: Oracle) -> bytes:

@@ -7,8 +7,9 @@
       - level_shift: 5            - mixing: 0.2
 
 The keys of tblite, pyscf, espresso and gpaw are the fields of their oracles. `alternatives` are changes to the values above, each another oracle of
-the same level of theory that is tried when a label fails; `keywords` are merged. A calculator is a class, or a function that makes one, by its dotted
-path, or one of ASE's by its short name ('emt', 'vasp'). Naming one imports it: read only files that you would also run.
+the same level of theory that is tried when a label fails; `keywords` are merged. They may change what helps to converge (`Oracle.aids`; for ASE the
+keywords that `convergence` names), nothing else. A calculator is a class, one of its methods, or a function that makes one, by its dotted path, or one
+of ASE's by its short name ('emt', 'vasp'). Naming one imports it: read only files that you would also run.
 """
 
 from collections.abc import Mapping
@@ -20,9 +21,11 @@ from typing import Any, Literal, get_type_hints
 
 from pydantic import Field, create_model
 
+from eqpot.active.label_level import require_same_level
 from eqpot.core.config import Config, build, load_yaml
 from eqpot.core.errors import ConfigError, did_you_mean
 from eqpot.oracles import ASEOracle, EspressoOracle, GPAWOracle, Limits, Oracle, PySCFOracle, TBLiteOracle
+from eqpot.oracles.ase import checksums
 from eqpot.oracles.tblite import METHODS
 
 SHORT = {
@@ -64,14 +67,17 @@ class ASEConfig(OracleConfig):
     """Any ASE calculator.
 
     Attributes:
-        calculator: dotted path of a class or of a function that makes a calculator, or ASE's short name.
-        keywords: its arguments. Each worker computes in a folder of its own, so files are named by absolute paths.
+        calculator: dotted path of a class, of one of its methods or of a function that makes a calculator, or ASE's short name.
+        keywords: its arguments. Each worker computes in a folder of its own, so files are named by absolute paths; the settings hold
+            what is in them (SHA-256), not where they are.
+        convergence: the keywords that only help to converge, in which alternatives may differ; nested ones dotted.
         method: short name of the level of theory; by default the name of the class.
     """
 
     kind: Literal["ase"] = "ase"
     calculator: str
     keywords: dict[str, Any] = Field(default_factory=dict)
+    convergence: tuple[str, ...] = ()
     method: str = ""
 
     def oracle(self) -> Oracle:
@@ -80,9 +86,10 @@ class ASEConfig(OracleConfig):
         Raises:
             ConfigError: no such calculator, a package or program that is missing, wrong keywords.
         """
-        factory = partial(find_calculator(self.calculator), **self.keywords)
+        function, name = find_calculator(self.calculator)
+        factory = partial(function, **self.keywords)
         try:
-            made = factory()
+            made, keywords = factory(), checksums(self.keywords)
         except Exception as error:
             text = " ".join(str(error).split())
             raise ConfigError(
@@ -90,9 +97,10 @@ class ASEConfig(OracleConfig):
             ) from error
         if not hasattr(made, "implemented_properties"):
             raise ConfigError(f"calculator: '{self.calculator}' makes a {type(made).__name__}, expected an ASE calculator")
-        parameters = {"calculator": self.calculator, "keywords": self.keywords}
-        method = self.method or self.calculator.rpartition(".")[2]
-        return ASEOracle(factory, method=method, parameters=parameters, limits=Limits(**self.limits.model_dump()))
+        parameters = {"calculator": self.calculator, "keywords": keywords}
+        convergence = tuple(f"keywords.{key}" for key in self.convergence)
+        limits = Limits(**self.limits.model_dump())
+        return ASEOracle(factory, method=self.method or name, parameters=parameters, convergence=convergence, limits=limits)
 
 
 def config_of(kind: str, oracle: type[Oracle]) -> type[NamedConfig]:
@@ -128,21 +136,22 @@ def build_oracle(values: Mapping[str, Any], where: str = "oracle") -> tuple[Orac
     if kind not in KINDS:
         raise ConfigError(f"{where}: kind: found {kind!r}, expected one of {', '.join(KINDS)}")
     config = build(KINDS[kind], values, where)
+    oracle = config.oracle()
     base = {key: value for key, value in values.items() if key != "alternatives"}
     others = []
     for number, changes in enumerate(config.alternatives):
-        level = ORACLES[kind].level if kind in ORACLES else ("method", "calculator")
-        if taken := {"kind", "limits", "alternatives", *level} & changes.keys():
-            raise ConfigError(
-                f"{where}: alternatives.{number}: found '{sorted(taken)[0]}', expected other settings of the same level of theory"
-            )
+        place = f"{where}: alternatives.{number}"
+        if taken := {"kind", "limits", "alternatives"} & changes.keys():
+            raise ConfigError(f"{place}: found '{sorted(taken)[0]}', expected changes to the settings of the oracle")
         changed = {k: base.get(k, {}) | v if k == "keywords" and isinstance(v, Mapping) else v for k, v in changes.items()}
-        others.append(build(KINDS[kind], base | changed, f"{where}: alternatives.{number}").oracle())
-    return config.oracle(), tuple(others)
+        other = build(KINDS[kind], base | changed, place).oracle()
+        require_same_level(oracle, other, place)
+        others.append(other)
+    return oracle, tuple(others)
 
 
-def find_calculator(name: str) -> Any:
-    """The class or function behind a dotted path or one of ASE's short names.
+def find_calculator(name: str) -> tuple[Any, str]:
+    """The class, method or function behind a dotted path or one of ASE's short names; and the name of the class or function.
 
     Raises:
         ConfigError: it is not there, or the package that holds it is not installed.
@@ -150,16 +159,31 @@ def find_calculator(name: str) -> Any:
     from ase.calculators.calculator import get_calculator_class
     from ase.calculators.names import names
 
-    module, _, attribute = name.rpartition(".")
     try:
-        found = getattr(import_module(module), attribute, None) if module else get_calculator_class(name) if name in names else None
+        if name in names:
+            return get_calculator_class(name), name
+        found, words = _module(name)
     except ImportError as error:
-        package = (error.name or module or name).split(".")[0]
+        package = (error.name or name).split(".")[0]
         cure = f"install it, for instance with: pip install {package}" if package != "ase" else f"ASE has no {error.name}"
         raise ConfigError(f"calculator: '{name}' cannot be imported ({error}); {cure}") from None
-    if not callable(found):
-        known = names if not module else [n for n in vars(import_module(module)) if not n.startswith("_")]
-        raise ConfigError(
-            f"calculator: found no '{name}', expected a dotted path or a short name of ASE ({did_you_mean(attribute, known):.200})"
-        )
-    return found
+    for word in words:
+        known = names if found is None else [n for n in dir(found) if not n.startswith("_")]
+        found = getattr(found, word, None)
+        if found is None or (word == words[-1] and not callable(found)):
+            hint = did_you_mean(word, known)
+            raise ConfigError(f"calculator: found no '{name}', expected a dotted path or a short name of ASE ({hint:.200})")
+    return found, words[0]
+
+
+def _module(name: str) -> tuple[Any, list[str]]:
+    """The longest part of a dotted path that is a module, or None; and the words after it, at least one."""
+    words = name.split(".")
+    for end in range(len(words) - 1 if all(words) else 0, 0, -1):
+        module = ".".join(words[:end])
+        try:
+            return import_module(module), words[end:]
+        except ModuleNotFoundError as error:
+            if end == 1 or not f"{module}.".startswith(f"{error.name}."):  # it is there, and needs another package
+                raise
+    return None, words

@@ -1,5 +1,7 @@
 """Any ASE calculator as an oracle."""
 
+import hashlib
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import KW_ONLY, dataclass, field
 from importlib.metadata import version
@@ -26,13 +28,15 @@ class ASEOracle(Oracle):
         factory: called without arguments; returns a calculator. A function at module level can be sent to other processes.
         method: short name of the method.
         parameters: what the factory puts into the calculator, as JSON values. ASE cannot tell, so it is for you to say;
-            labels with other parameters belong into another data set.
+            labels with other parameters belong into another data set. `checksums` puts the content of files in place of their paths.
+        convergence: names among the parameters (nested ones dotted) that only help to converge, in which alternatives may differ.
     """
 
     factory: Callable[[], Any]
     _: KW_ONLY
     method: str
     parameters: Mapping[str, Any] = field(default_factory=dict)
+    convergence: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if not callable(self.factory):
@@ -48,8 +52,24 @@ class ASEOracle(Oracle):
     def settings(self) -> dict[str, Any]:
         return {"oracle": "ase", "version": version("ase"), "method": self.method, "parameters": self.parameters}
 
+    @property
+    def aids(self) -> tuple[str, ...]:
+        return tuple(f"parameters.{name}" for name in self.convergence)
+
     def compute(self, structure: Structure) -> Labels:
         return labels_from_calculator(structure, self.factory())
+
+
+def checksums(value: Any) -> Any:
+    """The value with {"file": name, "sha256": ...} for each text that is the absolute path of a file: what is in it counts, not where it is."""
+    if isinstance(value, str) and os.path.isabs(value) and os.path.isfile(value):
+        with open(value, "rb") as file:
+            return {"file": os.path.basename(value), "sha256": hashlib.file_digest(file, "sha256").hexdigest()}
+    if isinstance(value, Mapping):
+        return {key: checksums(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [checksums(item) for item in value]
+    return value
 
 
 def labels_from_calculator(structure: Structure, calculator: Any) -> Labels:

@@ -2,7 +2,7 @@
 
 1. One answer per structure, in order: a `Frame` with labels or a `Failure` with the reason. A bad structure never
    raises and never costs the others their labels. What is wrong with the oracle itself (an unknown method, a
-   program that is not installed) raises when the oracle is built.
+   program that is not installed) raises when the oracle is built; a full disk and its like (see `machine`) raise DataError.
 2. A label depends on the structure and on `settings` alone: no state is carried from one structure to the next.
 3. Forces are minus the gradient of the very energy that is given, and stress is its strain derivative.
 4. No label leaves without having been screened: programs return finite nonsense for overlapping atoms.
@@ -16,13 +16,14 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, final
+from typing import Any, final
 
 import numpy as np
 
 from eqpot.core.errors import ConfigError, EqpotError, StructureError
 from eqpot.graph.neighbors import find_neighbors
 from eqpot.graph.structure import Frame, Labels, Structure
+from eqpot.oracles.machine import machine_fault
 
 LOG_CHARACTERS = 4000
 """How much of a program's output is kept with a failure."""
@@ -69,11 +70,9 @@ class Oracle(ABC):
     """Base of all oracles; see the module's text for what it promises.
 
     Attributes:
-        level: names of the fields that make the level of theory; oracles that differ in others only may stand in for each other.
         limits: the screening of inputs and results.
     """
 
-    level: ClassVar[tuple[str, ...]] = ()
     limits: Limits = field(default_factory=Limits, kw_only=True)
 
     @property
@@ -85,6 +84,14 @@ class Oracle(ABC):
     @abstractmethod
     def settings(self) -> Mapping[str, Any]:
         """Everything that the labels depend on besides the structure, as JSON values: the provenance of a data set."""
+
+    @property
+    def aids(self) -> tuple[str, ...]:
+        """Names of the settings (nested ones dotted) that help to converge and leave the potential energy surface as it is.
+
+        All others make the level of theory: oracles that differ in one of them may not stand in for each other.
+        """
+        return ()
 
     @abstractmethod
     def compute(self, structure: Structure) -> Labels:
@@ -99,6 +106,9 @@ class Oracle(ABC):
 
         Returns:
             One `Frame` or `Failure` per structure, in the order given.
+
+        Raises:
+            DataError: the machine is at fault, such as a full disk.
         """
         return [self._label_one(item) for item in structures]
 
@@ -109,6 +119,8 @@ class Oracle(ABC):
             find_neighbors(structure, 0.0, self.limits.min_distance)  # checks the structure, then the distances
             labels = self.compute(structure)
         except Exception as error:
+            if fault := machine_fault(error):
+                raise fault from error
             reason = str(error) if isinstance(error, EqpotError) else f"{self.name}: {type(error).__name__}: {error}"
             return Failure(structure, " ".join(reason.split()), traceback.format_exc())
         reason = screen(labels, len(structure), self.limits)

@@ -49,6 +49,25 @@ OURS = {
     "degauss",
 }
 """Keywords of pw.x that the oracle sets itself."""
+AIDS = (
+    "conv_thr",
+    "electron_maxstep",
+    "mixing_beta",
+    "mixing_mode",
+    "mixing_ndim",
+    "diagonalization",
+    "diago_thr_init",
+    "diago_cg_maxiter",
+    "diago_ppcg_maxiter",
+    "diago_david_ndim",
+    "diago_rmm_ndim",
+    "diago_rmm_conv",
+    "diago_gs_nblock",
+    "diago_full_acc",
+    "startingpot",
+    "startingwfc",
+)
+"""Keywords of pw.x for the way to self-consistency."""
 START_S = 60.0
 
 
@@ -73,7 +92,6 @@ class EspressoOracle(Oracle):
         keywords: others of pw.x, such as {"ecutrho": 400, "nspin": 2, "starting_magnetization(1)": 0.5, "vdw_corr": "d3"}.
     """
 
-    level = ("pseudopotentials", "folder", "cutoff_Ry", "kpoint_density", "smearing", "smearing_width")
     pseudopotentials: Mapping[str, str]
     _: KW_ONLY
     folder: str = "pbe"
@@ -123,10 +141,24 @@ class EspressoOracle(Oracle):
 
     @property
     def settings(self) -> dict[str, Any]:
-        names = ("functional", *self.level[2:], "convergence", "mixing", "max_iterations", "keywords")
+        names = (
+            "functional",
+            "cutoff_Ry",
+            "kpoint_density",
+            "smearing",
+            "smearing_width",
+            "convergence",
+            "mixing",
+            "max_iterations",
+            "keywords",
+        )
         files = {e: {"file": self.pseudopotentials[e], "sha256": self.checksums[e]} for e in self.checksums}
         head = {"oracle": "espresso", "version": self.program, "ase": version("ase"), "pseudopotentials": files}
         return head | {n: getattr(self, n) for n in names}
+
+    @property
+    def aids(self) -> tuple[str, ...]:
+        return ("convergence", "mixing", "max_iterations", *(f"keywords.{key}" for key in AIDS))
 
     def compute(self, structure: Structure) -> Labels:
         from ase.calculators.espresso import Espresso, EspressoProfile

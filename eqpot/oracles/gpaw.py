@@ -20,6 +20,8 @@ from eqpot.oracles.base import Oracle, json_settings, noting, require_molecule_o
 
 OURS = {"mode", "xc", "kpts", "txt", "symmetry", "charge", "occupations", "convergence", "maxiter"}
 """Keywords of GPAW that the oracle sets itself."""
+AIDS = ("mixer", "eigensolver", "basis", "random")
+"""Keywords of GPAW for the way to self-consistency; with plane waves the basis is only the first guess."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,7 +41,6 @@ class GPAWOracle(Oracle):
         keywords: others of GPAW, such as {"mixer": {"beta": 0.02}, "spinpol": true, "hund": false}.
     """
 
-    level = ("functional", "cutoff", "kpoint_density", "smearing_width")
     functional: str = "PBE"
     _: KW_ONLY
     cutoff: float = 500.0
@@ -69,7 +70,7 @@ class GPAWOracle(Oracle):
 
     @property
     def settings(self) -> dict[str, Any]:
-        names = (*self.level, "max_iterations", "keywords")
+        names = ("functional", "cutoff", "kpoint_density", "smearing_width", "max_iterations", "keywords")
         head = {
             "oracle": "gpaw",
             "version": version("gpaw"),
@@ -77,6 +78,10 @@ class GPAWOracle(Oracle):
             "setups": {"name": setup_name(self.functional), "sha256": self.setups},
         }
         return head | {n: getattr(self, n) for n in names} | {"convergence": dict(self.convergence)}
+
+    @property
+    def aids(self) -> tuple[str, ...]:
+        return ("convergence", "max_iterations", *(f"keywords.{key}" for key in AIDS))
 
     def compute(self, structure: Structure) -> Labels:
         require_molecule_or_crystal(structure, "this oracle", molecules=False)

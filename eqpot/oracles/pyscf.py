@@ -39,7 +39,6 @@ class PySCFOracle(Oracle):
         second_order: Newton's method, for what does not converge otherwise.
     """
 
-    level = ("functional", "basis", "multiplicity", "density_fitting", "grid_level")
     functional: str = "pbe"
     basis: str = "def2-svp"
     _: KW_ONLY
@@ -67,9 +66,13 @@ class PySCFOracle(Oracle):
 
     @property
     def settings(self) -> dict[str, Any]:
-        names = (*self.level, "convergence", "max_iterations", "level_shift", "second_order")
+        names = ("functional", "basis", "multiplicity", "density_fitting", "grid_level", *self.aids)
         programs = {"version": version("pyscf")} | ({"dispersion": version("pyscf-dispersion")} if self._dispersion() else {})
         return {"oracle": "pyscf", **programs} | {n: getattr(self, n) for n in names}
+
+    @property
+    def aids(self) -> tuple[str, ...]:
+        return ("convergence", "max_iterations", "level_shift", "second_order")
 
     def compute(self, structure: Structure) -> Labels:
         from ase.units import Bohr, Debye, Hartree

@@ -37,7 +37,6 @@ class TBLiteOracle(Oracle):
         electronic_temperature: of the Fermi smearing [K].
     """
 
-    level = ("method",)
     method: str = "GFN2-xTB"
     _: KW_ONLY
     multiplicity: int | None = None
@@ -60,6 +59,10 @@ class TBLiteOracle(Oracle):
     def settings(self) -> dict[str, Any]:
         names = ("method", "multiplicity", "accuracy", "electronic_temperature")
         return {"oracle": "tblite", "version": version("tblite")} | {n: getattr(self, n) for n in names}
+
+    @property
+    def aids(self) -> tuple[str, ...]:
+        return ("accuracy",)
 
     def compute(self, structure: Structure) -> Labels:
         require_molecule_or_crystal(structure, "tblite")

@@ -1,5 +1,6 @@
 """Oracles that misbehave on purpose; in a module of their own, so that worker processes can import them."""
 
+import errno
 import os
 import signal
 import subprocess
@@ -16,7 +17,7 @@ from ase.calculators.emt import EMT
 from eqpot.graph import Labels, Structure
 from eqpot.oracles import Oracle
 
-HELIUM, POISON, HANGS, NOT_A_NUMBER, HARD = 2, 10, 18, 36, 54
+HELIUM, POISON, HANGS, NOT_A_NUMBER, HARD, NO_SPACE = 2, 10, 18, 36, 54, 86
 
 
 def nap(folder):
@@ -48,6 +49,10 @@ class Fake(Oracle):
     def settings(self):
         return {"oracle": "fake", "scf": {"iterations": self.iterations}}
 
+    @property
+    def aids(self):
+        return ("scf.iterations",)
+
     def compute(self, structure):
         number, x = int(structure.numbers[0]), float(structure.positions[0, 0])
         time.sleep(self.seconds)
@@ -61,6 +66,8 @@ class Fake(Oracle):
             tempfile.mkdtemp(prefix=nap(self.folder))
             subprocess.Popen(["sh", "-c", f"trap '' TERM; sleep {nap(self.folder)}; true"])
             subprocess.run(["sleep", nap(self.folder)], process_group=0)
+        if number == NO_SPACE and not (Path(self.folder) / "freed").exists():
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "wavefunctions")
         with (Path(self.folder) / "computed").open("a") as file:
             file.write(f"{x} {Path.cwd()}\n")
         if number == HARD and self.iterations < 2:

@@ -1,5 +1,6 @@
 """Labels at scale: each structure gets an answer, none is computed twice, and no process is left, whatever is killed when."""
 
+import errno
 import multiprocessing
 import os
 import signal
@@ -15,13 +16,13 @@ import numpy as np
 import pytest
 from ase.build import molecule
 
-from eqpot.active import label, label_worker
-from eqpot.core.errors import ConfigError
+from eqpot.active import label, label_server, label_worker
+from eqpot.core.errors import ConfigError, DataError
 from eqpot.graph import Frame, Structure
 from eqpot.oracles import Failure, TBLiteOracle
 
 sys.path.append(str(Path(__file__).parent))
-from label_fakes import HANGS, HARD, NOT_A_NUMBER, POISON, Fake, atom, computed, gone, lines, nap, processes, until
+from label_fakes import HANGS, HARD, NO_SPACE, NOT_A_NUMBER, POISON, Fake, atom, computed, gone, lines, nap, processes, until
 
 TWENTY = [0.01 * k for k in range(20)]
 HERE = (label_worker.SERVER, str(os.getpid()))
@@ -112,8 +113,25 @@ def test_an_alternative_is_tried_after_a_failure_and_told(tmp_path):
     assert found.alternatives == (None, better.settings)
     again = label(oracle, [atom(0.2, HARD)], tmp_path / "store")  # nobody needs to declare it again
     assert again.counts["cached"] == 1 and again.alternatives == (better.settings,)
-    with pytest.raises(ConfigError, match="the same level of theory"):
-        label(oracle, [], tmp_path / "store", alternatives=[TBLiteOracle()])
+
+
+class Nameless(Fake):
+    aids = ()
+
+
+@pytest.mark.parametrize(
+    "oracle, other, reason",
+    [
+        (TBLiteOracle(), TBLiteOracle(multiplicity=3), r"found multiplicity: 3 \(the oracle has None\); expected the same level of theory"),
+        (TBLiteOracle(), TBLiteOracle(electronic_temperature=1000.0), r"found electronic_temperature: .*which leaves accuracy to change"),
+        (TBLiteOracle(), TBLiteOracle(), "found the settings of the oracle, expected others"),
+        (TBLiteOracle(), Fake(), "the same level of theory"),
+        (Nameless(), Nameless(iterations=2), "found scf.iterations: 2 .* which leaves nothing to change"),
+    ],
+)
+def test_an_alternative_must_not_change_the_potential_energy_surface(tmp_path, oracle, other, reason):
+    with pytest.raises(ConfigError, match=reason):
+        label(oracle, [], tmp_path / "store", alternatives=[other])
 
 
 def test_an_energy_far_from_the_others_is_a_failure(tmp_path):
@@ -167,6 +185,58 @@ def test_a_useless_executor_is_no_failure_of_the_structures(tmp_path, error, rea
         label(Fake(folder=str(tmp_path)), [atom(0.1)], tmp_path / "store", executor=Broken(error))
     with pytest.raises(ConfigError, match=reason if isinstance(error, OSError) else "broke 6 times without a result"):
         label(Fake(folder=str(tmp_path)), [atom(0.1)], tmp_path / "store", executor=lambda: Broken(error))
+    assert lines(tmp_path / "store") == 0
+
+
+class Swift(Broken):
+    """Answers at once: a label first, then an error, then a label."""
+
+    given = 0
+
+    def submit(self, fn, /, *args, **kwargs):
+        self.given += 1
+        if self.given == 2:
+            return super().submit(fn)
+        future = Future()
+        future.set_result({"labels": {"energy": float(self.given), "forces": [[0.0, 0.0, 0.0]]}, "seconds": 0.0})
+        return future
+
+
+@pytest.mark.parametrize("error", [ConfigError("no such oracle"), DataError("disk full")])
+def test_what_came_together_with_an_error_is_kept(tmp_path, error):
+    with pytest.raises(type(error), match=str(error)):
+        label(Fake(folder=str(tmp_path)), [atom(x) for x in TWENTY[:3]], tmp_path / "store", executor=Swift(error))
+    assert lines(tmp_path / "store") == 2
+
+
+def test_a_full_disk_stops_the_run_and_is_no_failure(tmp_path, monkeypatch):
+    (tmp_path / "scratch").mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "scratch"))
+    oracle, structures = Fake(folder=str(tmp_path)), [atom(0.1), atom(0.2, NO_SPACE), atom(0.3)]
+    with pytest.raises(DataError, match=r"wavefunctions on .*: No space left on device.*; free space there.*; what was finished is kept"):
+        label(oracle, structures, tmp_path / "store", workers=1, alternatives=[Fake(folder=str(tmp_path), iterations=2)])
+    assert lines(tmp_path / "store") == 1 and gone(*HERE) and not list((tmp_path / "scratch").iterdir())
+    (tmp_path / "freed").touch()
+    found = label(oracle, structures, tmp_path / "store", workers=1)
+    assert energies(found) == [0.1, 0.2, 0.3] and computed(tmp_path) == [0.1, 0.2, 0.3]
+
+
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EMFILE, errno.EROFS])
+def test_a_scratch_folder_that_cannot_be_made_is_no_failure(tmp_path, monkeypatch, code):
+    def refuse(**_):
+        raise OSError(code, os.strerror(code), "/scratch/x")
+
+    monkeypatch.setattr(tempfile, "mkdtemp", refuse)
+    with pytest.raises(DataError, match=f"/scratch/x on .*: {os.strerror(code)}.*; what was finished is kept"):
+        label(Fake(folder=str(tmp_path)), [atom(0.1)], tmp_path / "store", retries=1)
+    assert lines(tmp_path / "store") == 0
+    answer = label_server.compute(Fake(), {"numbers": [2], "positions": [[0.0, 0, 0]]}, str(tmp_path))
+    assert "/scratch/x on " in answer["exhausted"]
+
+
+def test_an_executor_without_files_is_no_failure_of_the_structures(tmp_path):
+    with pytest.raises(DataError, match=r"executor: .* Too many open files.*ulimit -n"):
+        label(Fake(), [atom(0.1)], tmp_path / "store", executor=Broken(OSError(errno.EMFILE, "no pipe")), retries=1)
     assert lines(tmp_path / "store") == 0
 
 

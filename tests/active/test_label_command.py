@@ -1,7 +1,10 @@
 """Oracles from names and files, and `eqpot label`."""
 
+import hashlib
 import json
 import os
+import pickle
+import re
 import signal
 import subprocess
 import sys
@@ -12,12 +15,14 @@ import pytest
 import yaml
 from ase.build import bulk
 from ase.calculators.emt import EMT
+from ase.calculators.tersoff import Tersoff, TersoffParameters
 from ase.io import write as write_ase
 
 from eqpot.active.label_output import read_oracle_settings
 from eqpot.active.oracle_config import build_oracle, load_oracle
 from eqpot.core.errors import ConfigError
 from eqpot.data import read
+from eqpot.oracles.ase import checksums
 
 sys.path.append(str(Path(__file__).parent))
 from label_fakes import lines, until
@@ -46,15 +51,71 @@ def test_a_calculator_by_path_or_short_name_labels_as_it_does_in_ase():
         assert oracle.limits.max_force == 50 and others == ()
 
 
+SILICON = [3.0, 1.0, 1.3258, 4.8381, 2.0417, 0.0, 22.956, 0.33675, 1.3258, 95.373, 3.0, 0.2, 3.2394, 3264.7]
+
+
+def tersoff(folder, **changes):
+    """The values of an oracle whose parameters are in a file of LAMMPS."""
+    folder.mkdir(exist_ok=True)
+    (folder / "Si.tersoff").write_text("# J. Tersoff, Phys. Rev. B 37, 6991 (1988)\nSi Si Si " + " ".join(map(str, SILICON)) + "\n")
+    keywords = {"potential_file": str(folder / "Si.tersoff"), "skin": 0.2}
+    return {"kind": "ase", "calculator": "ase.calculators.tersoff.Tersoff.from_lammps", "keywords": keywords} | changes
+
+
+def test_a_method_of_a_class_makes_a_calculator(tmp_path):
+    (tmp_path / "oracle.yaml").write_text(yaml.safe_dump(tersoff(tmp_path)))
+    oracle, _ = load_oracle(str(tmp_path / "oracle.yaml"))
+    atoms = bulk("Si")
+    atoms.rattle(0.1, seed=0)
+    for each in (oracle, pickle.loads(pickle.dumps(oracle))):
+        (frame,) = each.label([atoms])
+        atoms.calc = Tersoff({("Si", "Si", "Si"): TersoffParameters(*SILICON)})
+        assert frame.labels.energy == pytest.approx(atoms.get_potential_energy(), abs=1e-12)
+        np.testing.assert_allclose(frame.labels.forces, atoms.get_forces(), atol=1e-12)
+        assert each.name == "Tersoff" and each.settings == oracle.settings
+
+
+def test_the_settings_hold_what_is_in_a_file_and_not_where_it_is(tmp_path):
+    here, there = (build_oracle(tersoff(tmp_path / name))[0].settings for name in ("a", "b"))
+    text = (tmp_path / "a" / "Si.tersoff").read_bytes()
+    known = {"file": "Si.tersoff", "sha256": hashlib.sha256(text).hexdigest()}
+    assert here == there and here["parameters"]["keywords"] == {"potential_file": known, "skin": 0.2}
+    (tmp_path / "a" / "Si.tersoff").write_bytes(text.replace(b"3.0", b"3.1"))
+    values = tersoff(tmp_path / "b")
+    values["keywords"]["potential_file"] = str(tmp_path / "a" / "Si.tersoff")
+    assert build_oracle(values)[0].settings != here
+
+
+def test_files_are_found_wherever_they_are_named(tmp_path, monkeypatch):
+    (tmp_path / "PBE").write_bytes(b"")
+    monkeypatch.chdir(tmp_path)  # 'PBE' is no path, though there is such a file
+    found = checksums({"files": [str(tmp_path / "PBE")], "xc": "PBE", "n": 1, "none": str(tmp_path / "none"), "folder": str(tmp_path)})
+    empty = {"file": "PBE", "sha256": hashlib.sha256(b"").hexdigest()}
+    assert found == {"files": [empty], "xc": "PBE", "n": 1, "none": str(tmp_path / "none"), "folder": str(tmp_path)}
+
+
 def test_alternatives_are_changes(tmp_path):
     file = tmp_path / "oracle.yaml"
-    file.write_text(yaml.safe_dump({"kind": "tblite", "accuracy": 0.5, "alternatives": [{"electronic_temperature": 1000.0}]}))
+    file.write_text(yaml.safe_dump({"kind": "tblite", "multiplicity": 3, "accuracy": 0.5, "alternatives": [{"accuracy": 2.0}]}))
     oracle, (other,) = load_oracle(str(file))
-    assert (oracle.accuracy, oracle.electronic_temperature) == (0.5, 300.0)
-    assert (other.accuracy, other.electronic_temperature) == (0.5, 1000.0)
-    values = {"kind": "ase", "calculator": "lj", "keywords": {"sigma": 2.0}, "alternatives": [{"keywords": {"rc": 9.0}}]}
-    _, (other,) = build_oracle(values)
-    assert other.settings["parameters"]["keywords"] == {"sigma": 2.0, "rc": 9.0}
+    assert (oracle.accuracy, oracle.multiplicity) == (0.5, 3)
+    assert (other.accuracy, other.multiplicity) == (2.0, 3)
+
+
+def test_which_keywords_of_ase_alternatives_may_change_is_for_the_user_to_say(tmp_path):
+    skin = {"alternatives": [{"keywords": {"skin": 1.0}}]}
+    with pytest.raises(
+        ConfigError, match=r"alternatives\.0: found parameters\.keywords\.skin: 1\.0 .* beside 'keywords': convergence: \[skin\]"
+    ):
+        build_oracle(tersoff(tmp_path, **skin))
+    oracle, (other,) = build_oracle(tersoff(tmp_path, convergence=["skin"], **skin))
+    assert other.settings["parameters"]["keywords"]["skin"] == 1.0
+    assert oracle.settings == build_oracle(tersoff(tmp_path))[0].settings  # labels do not depend on what is said here
+    lj = {"kind": "ase", "calculator": "lj", "keywords": {"epsilon": 0.1}, "convergence": ["rc"]}
+    with pytest.raises(ConfigError, match=r"alternatives\.0: found parameters\.keywords\.epsilon: 0\.2 \(the oracle has 0\.1\)"):
+        build_oracle(lj | {"alternatives": [{"keywords": {"epsilon": 0.2}, "convergence": ["epsilon"]}]})
+    with pytest.raises(ConfigError, match=r"alternatives\.0: found method: 'LJ'"):
+        build_oracle(lj | {"alternatives": [{"method": "LJ"}]})
 
 
 def test_the_keys_of_a_kind_are_the_fields_of_its_oracle(tmp_path):
@@ -66,8 +127,14 @@ def test_the_keys_of_a_kind_are_the_fields_of_its_oracle(tmp_path):
     oracle, (other,) = build_oracle(values | {"alternatives": [{"mixing": 0.2, "keywords": {"mixing_ndim": 4}}]})
     assert (oracle.cutoff_Ry, oracle.mixing, oracle.limits.max_force, oracle.settings["keywords"]) == (30.0, 0.7, 50.0, {"nspin": 2})
     assert (other.cutoff_Ry, other.mixing, other.settings["keywords"]) == (30.0, 0.2, {"nspin": 2, "mixing_ndim": 4})
-    with pytest.raises(ConfigError, match=r"alternatives\.0: found 'cutoff_Ry', expected other settings of the same level of theory"):
-        build_oracle(values | {"alternatives": [{"cutoff_Ry": 20}]})
+    for changes, name in [
+        ({"cutoff_Ry": 20}, "cutoff_Ry: 20"),
+        ({"smearing_width": 0.3}, "smearing_width: 0.3"),
+        ({"mixing": 0.2, "keywords": {"nspin": 1}}, "keywords.nspin: 1"),
+        ({"keywords": {"vdw_corr": "d3"}}, "keywords.vdw_corr: 'd3' (the oracle has None)"),
+    ]:
+        with pytest.raises(ConfigError, match=rf"alternatives\.0: found {re.escape(name)}.*; expected the same level of theory"):
+            build_oracle(values | {"alternatives": [changes]})
 
 
 @pytest.mark.parametrize(
@@ -78,10 +145,18 @@ def test_the_keys_of_a_kind_are_the_fields_of_its_oracle(tmp_path):
         ({"kind": "pyscf", "functionl": "pbe"}, "did you mean 'functional'"),
         ({"kind": "tblite", "acuracy": 1.0}, "did you mean 'accuracy'"),
         ({"kind": "tblite", "method": "GFN2"}, "did you mean 'GFN2-xTB'"),
-        ({"kind": "tblite", "alternatives": [{"method": "GFN1-xTB"}]}, "alternatives.0: found 'method', expected other settings"),
+        (
+            {"kind": "tblite", "alternatives": [{"method": "GFN1-xTB"}]},
+            "alternatives.0: found method: 'GFN1-xTB' (the oracle has 'GFN2-xTB')",
+        ),
+        ({"kind": "tblite", "alternatives": [{"multiplicity": 3}]}, "alternatives.0: found multiplicity: 3"),
+        ({"kind": "tblite", "alternatives": [{"limits": {}}]}, "alternatives.0: found 'limits', expected changes to the settings"),
         ({"kind": "tblite", "alternatives": [{"acuracy": 1.0}]}, "alternatives.0: unknown key 'acuracy'"),
         ({"kind": "ase", "calculator": "nowhere_at_all.Calculator"}, "pip install nowhere_at_all"),
         ({"kind": "ase", "calculator": "ase.calculators.emt.EMTT"}, "did you mean 'EMT'"),
+        ({"kind": "ase", "calculator": "ase.calculators.emmt.EMT"}, "found no 'ase.calculators.emmt.EMT'"),
+        ({"kind": "ase", "calculator": "ase.calculators.tersoff.Tersoff.from_lamps"}, "did you mean 'from_lammps'"),
+        ({"kind": "ase", "calculator": "ase..EMT"}, "found no 'ase..EMT', expected a dotted path"),
         ({"kind": "ase", "calculator": "emtt"}, "did you mean 'emt'"),
         ({"kind": "ase", "calculator": "os.getcwd"}, "makes a str, expected an ASE calculator"),
         (
@@ -94,6 +169,13 @@ def test_what_is_wrong_with_an_oracle_is_told_in_one_line(values, reason):
     with pytest.raises(ConfigError) as caught:
         build_oracle(values)
     assert reason in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_a_package_that_a_calculator_needs_is_told(tmp_path, monkeypatch):
+    (tmp_path / "needs_more.py").write_text("import not_there_at_all\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(ConfigError, match="pip install not_there_at_all"):
+        build_oracle({"kind": "ase", "calculator": "needs_more.Calculator.from_file"})
 
 
 def test_an_unknown_name_is_told():

@@ -2,8 +2,10 @@
 
 import json
 import os
+import resource
 import subprocess
 import sys
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +17,7 @@ from eqpot.active.label_output import read_oracle_settings, write_labels
 from eqpot.active.label_record import Entry, label_key, line_of, read_line, settings_hash
 from eqpot.active.label_store import LabelStore
 from eqpot.active.labelling import Labelled
+from eqpot.active.lock import locked
 from eqpot.core.errors import DataError
 from eqpot.data import read
 from eqpot.graph import Frame, Labels, Structure
@@ -128,6 +131,38 @@ def test_one_driver_at_a_time_and_a_dead_one_does_not_count(tmp_path):
         with pytest.raises(DataError, match="open in this process already"), LabelStore(tmp_path, SETTINGS):
             pass
         assert f"process {os.getpid()}" in (tmp_path / "lock").read_text()
+
+
+@contextmanager
+def no_more_than(size):
+    """Files of this process may not grow further, which cuts a write in two as a full disk does."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_a_full_disk_is_told_and_keeps_what_was_there(tmp_path):
+    file = filled(tmp_path, entry(0.1))
+    told = r"labels\.jsonl: cannot be written \(File too large\); .*what was finished is kept"
+    with LabelStore(tmp_path, SETTINGS) as store, pytest.raises(DataError, match=told), no_more_than(file.stat().st_size + 100):
+        store.add([entry(0.2)])
+    assert not file.read_bytes().endswith(b"\n")
+    with LabelStore(tmp_path, SETTINGS) as store:
+        assert [e.labels.energy for e in store.entries.values()] == [0.1]
+        store.add([entry(0.2)])
+    assert len(file.read_bytes().splitlines()) == 2
+
+
+def test_a_lock_that_cannot_be_opened_is_told(tmp_path):
+    (tmp_path / "lock").mkdir()
+    with pytest.raises(DataError, match=r"/lock: .*Is a directory.*what was finished is kept"), locked(tmp_path):
+        pass
+    (tmp_path / "file").touch()
+    with pytest.raises(DataError, match=r"file/store: cannot be made or written"), LabelStore(tmp_path / "file" / "store", SETTINGS):
+        pass
 
 
 def labelled(settings=SETTINGS, alternative=None):

@@ -1,17 +1,21 @@
 """The contract of every oracle: one answer per structure, screened, and never an exception."""
 
+import errno
 import json
 import math
+import os
+import pickle
 
 import numpy as np
 import pytest
 from ase.build import bulk, molecule
 from ase.calculators.emt import EMT
 
-from eqpot.core.errors import ConfigError
+from eqpot.core.errors import ConfigError, DataError
 from eqpot.graph.structure import Frame, Labels, Structure
 from eqpot.oracles import ASEOracle, Failure, Limits, Oracle
 from eqpot.oracles.base import screen
+from eqpot.oracles.machine import machine_fault
 
 WATER = Structure.from_atoms(molecule("H2O"))
 
@@ -55,6 +59,41 @@ def test_nonsense_is_a_failure_with_its_reason(answer, reason):
     assert "\n" not in result.reason
     assert result.structure is WATER
     assert result.log
+
+
+def _because(cause):
+    error = RuntimeError(f"the calculation failed: {cause}")
+    error.__cause__ = cause
+    return error
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (OSError(errno.ENOSPC, "no room", "/disk/density"), "/disk/density on .*: No space left on device, .*free space there"),
+        (OSError(errno.EDQUOT, os.strerror(errno.EDQUOT)), "/tmp.* on .*: Disk quota exceeded, .*set TMPDIR"),
+        (OSError("4096 requested and 0 written"), "requested and 0 written, .*free space there"),
+        (OSError("cannot create file (error message = 'No space left on device')"), "free space there"),
+        (FileNotFoundError(errno.ENOENT, "No usable temporary directory found in ['/tmp']"), "free space there"),
+        (OSError(errno.EMFILE, os.strerror(errno.EMFILE)), "ulimit -n"),
+        (OSError(errno.ENFILE, os.strerror(errno.ENFILE)), "ulimit -n"),
+        (_because(OSError(errno.EROFS, os.strerror(errno.EROFS), "/disk/input")), "/disk/input on .*: Read-only file system, .*writable"),
+    ],
+)
+def test_a_fault_of_the_machine_is_no_failure_of_the_structure(error, reason, monkeypatch):
+    monkeypatch.delenv("TMPDIR", raising=False)
+    with pytest.raises(DataError, match=reason) as caught:
+        Scripted(error).label([WATER])
+    assert "\n" not in str(caught.value) and str(pickle.loads(pickle.dumps(caught.value))) == str(caught.value)
+
+
+def test_other_errors_of_the_system_are_those_of_the_structure():
+    for error in (OSError("Turbomole error: no convergence"), FileNotFoundError(errno.ENOENT, "none", "density"), _because(KeyError("x"))):
+        assert machine_fault(error) is None
+        assert isinstance(Scripted(error).label([WATER])[0], Failure)
+    loop = OSError("one")
+    loop.__cause__ = _because(loop)
+    assert machine_fault(loop) is None
 
 
 def test_the_interrupt_of_the_user_is_not_a_failure():

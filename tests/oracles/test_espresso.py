@@ -13,6 +13,7 @@ from ase.build import bulk
 from eqpot.core.errors import ConfigError
 from eqpot.graph.structure import Frame
 from eqpot.oracles import EspressoOracle, Failure
+from eqpot.oracles.espresso import AIDS
 
 SILICON = "Si.pz-vbc.UPF"
 DEBIAN = Path("/usr/share/espresso/pseudo")
@@ -91,6 +92,14 @@ def test_another_file_of_the_same_name_is_another_level_of_theory(fake, tmp_path
     first = EspressoOracle({"Si": "Si.UPF"}, **given).settings
     (tmp_path / "Si.UPF").write_text(UPF.format("Si", "PBE") + "another core\n")
     assert EspressoOracle({"Si": "Si.UPF"}, **given).settings != first
+
+
+def test_aids_are_settings_and_keywords_of_the_program(fake):
+    from ase.io.espresso_namelist.keys import pw_keys
+
+    oracle = EspressoOracle({"Si": "Si.UPF"}, **fake())
+    assert {aid for aid in oracle.aids if not aid.startswith("keywords.")} <= oracle.settings.keys()
+    assert set(AIDS) <= set(pw_keys["electrons"]) and set(AIDS).isdisjoint(pw_keys["system"])
 
 
 @pytest.mark.parametrize(

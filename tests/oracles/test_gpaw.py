@@ -48,7 +48,9 @@ def test_structures_that_it_cannot_do_are_failures():
 
 @needs_gpaw
 def test_settings_are_complete_and_storable():
-    settings = GPAWOracle("RPBE", keywords={"mixer": {"beta": 0.02}}).settings
+    oracle = GPAWOracle("RPBE", keywords={"mixer": {"beta": 0.02}})
+    settings = oracle.settings
+    assert {aid.partition(".")[0] for aid in oracle.aids} <= settings.keys()
     assert json.loads(json.dumps(settings)) == settings
     assert settings["functional"] == settings["setups"]["name"] == "RPBE" and len(settings["setups"]["sha256"]) == 64
     assert settings["setups"] != GPAWOracle("LDA").settings["setups"]

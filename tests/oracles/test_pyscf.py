@@ -101,7 +101,9 @@ def test_structures_that_it_cannot_do_are_failures(bent):
 
 @needs_pyscf
 def test_settings_are_complete_and_storable():
-    settings = PySCFOracle("r2scan", "def2-tzvp").settings
+    oracle = PySCFOracle("r2scan", "def2-tzvp")
+    settings = oracle.settings
+    assert set(oracle.aids) <= settings.keys()
     assert json.loads(json.dumps(settings)) == settings
     assert (settings["functional"], settings["basis"], settings["grid_level"]) == ("r2scan", "def2-tzvp", 3)
     assert settings["version"] and "dispersion" not in settings
