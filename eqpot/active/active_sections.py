@@ -99,7 +99,11 @@ def doubt(rounds: Sequence[Round]) -> str:
     parts = [gallery([figures.doubt(rounds), figures.shares(rounds), figures.elements(rounds)], _beside(rows))]
     foreign = sum(r["sampled"]["foreign"] for r in rounds)
     if foreign:
-        parts.append(paragraph(f"{number(foreign)} structures had elements that the potential did not know and were not judged.", "note"))
+        parts.append(
+            paragraph(
+                f"{number(foreign)} structures could not be judged (unknown elements, overlapping atoms; the remarks say more).", "note"
+            )
+        )
     notes = [(note, str(r["round"])) for r in rounds for note in r["sampled"]["notes"]]
     if notes:
         parts.append(_folded(f"Remarks of the samplers ({len(notes)})", table(("remark", "round"), notes)))

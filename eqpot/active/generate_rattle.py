@@ -177,9 +177,11 @@ def rattled(
 
     Raises:
         ConfigError: for numbers out of range, or several ways at once.
-        StructureError: for a structure without meaning, and one without any vibration.
+        StructureError: for a structure without meaning, one of a single atom, and one without any vibration.
     """
     structure = Structure.from_atoms(atoms).check()
+    if len(structure) < 2:
+        raise StructureError("rattle: found one atom, whose displacement changes nothing, expected two or more (a larger cell)")
     parameters: dict[str, Any] = {"temperature_K": float(temperature_K)}
     estimates = {k: float(v) for k, v in {"spring": spring, "frequency_THz": frequency_THz, "debye_K": debye_K}.items() if v is not None}
     sigma = amplitudes(structure, temperature_K, **estimates)

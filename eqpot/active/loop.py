@@ -10,6 +10,7 @@ again comes to the same ledger, and no label is paid for twice.
 
 import hashlib
 import json
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
@@ -17,29 +18,39 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from eqpot.active.label_output import provenance
-from eqpot.active.label_record import canonical, label_key, settings_hash
+from eqpot.active.label_record import label_key, settings_hash
 from eqpot.active.labelling import MakesExecutor, label
 from eqpot.active.learner import FILE, Learned, digest, learn
 from eqpot.active.ledger import Ledger, open_ledger
 from eqpot.active.loop_config import EXTENDABLE, ActiveConfig
-from eqpot.active.loop_data import AUDIT, TRAIN, Asked, Collected, collected, first_structures, labelled_before, load_teacher, new_ones
-from eqpot.active.query import ABSURD, CANDIDATE, Band, Judged, band, bounds, coverage, judge, still_uncertain
-from eqpot.active.samplers import PoolSampler, Sampled, Start
-from eqpot.active.selection import select
-from eqpot.active.stopping import levels, verdict
+from eqpot.active.loop_data import (
+    AUDIT,
+    HELD,
+    TRAIN,
+    Asked,
+    Collected,
+    collected,
+    first_structures,
+    identity,
+    labelled_before,
+    load_teacher,
+    new_ones,
+    split_start,
+)
+from eqpot.active.loop_question import Question, choose
+from eqpot.active.query import Band, audited, band, bounds, judge, still_uncertain
+from eqpot.active.sampler_base import Sampled, Start
+from eqpot.active.stopping import levels, nothing_left, verdict
 from eqpot.core.config import build, load_yaml
-from eqpot.core.errors import DataError
-from eqpot.data import read, write_extxyz
+from eqpot.core.errors import ConfigError, DataError
+from eqpot.data import is_isolated_atom, read, write_extxyz
 from eqpot.data.dataset import structure_key
 from eqpot.graph.structure import Frame, Structure
 from eqpot.oracles import Failure
 from eqpot.potential import Potential
-from eqpot.training import Evaluation
-from eqpot.training.folder import flatten_config
 
+QUESTION = "question.json"
 MOST_AUDITS = 40
 """The newest structures of the audit, from which bounds and calibration are made: older ones were drawn by worse potentials."""
 Observer = Callable[[str, Mapping[str, Any]], Any]
@@ -90,7 +101,7 @@ def active(
         config = build(ActiveConfig, config)
     folder = Path(folder or f"runs/{config.name}")
     loop = _Loop(config, folder, on_event or (lambda *_: None), executor)
-    with open_ledger(folder, loop.identity(), EXTENDABLE) as ledger:
+    with open_ledger(folder, identity(config, loop.level, loop.structures, loop.before), EXTENDABLE) as ledger:
         return loop.run(ledger)
 
 
@@ -103,18 +114,9 @@ class _Loop:
         self.structures = first_structures(config.start)
         self.before = labelled_before(config.start, self.oracle)
         self.level = settings_hash(self.oracle.settings)
-
-    def identity(self) -> dict[str, Any]:
-        """What must be the same for a run to be continued."""
-        starts = [label_key(s, "") for s in self.structures]
-        pools = [sampler.read() for sampler in self.config.samplers if isinstance(sampler, PoolSampler)]
-        hashes = {
-            "oracle settings": self.level,
-            "start structures": hashlib.sha256(canonical(starts)).hexdigest(),
-            "start data": self.before.content_hash if len(self.before) else "",
-            "pools": [pool.content_hash for pool in pools],
-        }
-        return flatten_config(self.config.model_dump(mode="json")) | {f"hash of {name}": value for name, value in hashes.items()}
+        self.moving = tuple(s for s in self.structures if not is_isolated_atom(Frame(s)))
+        for sampler in config.samplers:
+            sampler.check(self.moving)
 
     def run(self, ledger: Ledger) -> Outcome:
         """Rounds until a rule says enough."""
@@ -123,12 +125,13 @@ class _Loop:
         while True:
             rounds = [r for r in ledger.records if r["kind"] == "round"]
             have = collected(self.folder / "labels", self.oracle, self.alternatives, ledger.records, self.before)
-            why = verdict(self.config.stop, rounds, have.calls)
-            if ledger.records[-1]["kind"] == "round" and not ledger.records[-1]["asked"]:
-                why = why or "nothing is left to ask"
             learned = self._learn(len(rounds), have)
+            now = self._bounds(learned.potential, have.audits)
+            why = verdict(self.config.stop, rounds, have.calls, now)
+            if rounds and not rounds[-1]["asked"]:
+                why = why or nothing_left(rounds[-1]["sampled"])
             if why is not None:
-                return self._end(ledger, why, learned, rounds, have)
+                return self._end(ledger, why, learned, rounds, have, now)
             ledger.append(self._round(len(rounds), learned, have))
             self.observe("round", ledger.records[-1])
 
@@ -141,16 +144,18 @@ class _Loop:
             settings = {"seed": self.config.seed, "methods": list(self.config.start.generate)}
             made += [m.frame() for m in generate(settings, list(self.structures))]
         made = new_ones(made, frozenset(structure_key(f.structure) for f in self.before))
-        held = max(2, round(self.config.start.hold_out * len(made))) if len(made) > 2 or len(self.before) else 0
-        order = np.random.default_rng(self.config.seed).permutation(len(made))
-        roles = ["" if k not in set(order[:held].tolist()) else "held" for k in range(len(made))]
-        asked, _ = self._label([Asked(f, role or TRAIN, "start") for f, role in zip(made, roles, strict=True)])
-        good = {role: sum(row["status"] == "labelled" for row in asked if row["role"] == role) for role in (TRAIN, "held")}
-        if good["held"] < 1 or good[TRAIN] + len(self.before) < 1:
+        if len(made) > (left := self._calls_left(0)):
+            raise ConfigError(f"stop: found a budget of {left} calls, expected more than the {len(made)} structures that start asks about")
+        asked, found = self._label([Asked(f, TRAIN, "start") for f in made])
+        labelled = [(row, f) for row, f in zip(asked, found, strict=True) if isinstance(f, Frame)]
+        roles = split_start([f for _, f in labelled], self.before, self.config.start.hold_out, self.config.seed)
+        for (row, _), role in zip(labelled, roles, strict=True):
+            row["role"] = role
+        if HELD not in roles or (TRAIN not in roles and not len(self.before)):
             reasons = "; ".join(sorted({row["reason"] for row in asked if row["status"] != "labelled"})) or "there are too few"
             raise DataError(
-                f"start: {good[TRAIN]} structures to train on and {good['held']} to hold out were labelled of {len(made)}, expected at least one "
-                f"of each ({reasons}); give more start structures or change start.generate"
+                f"start: {roles.count(TRAIN)} structures to train on and {roles.count(HELD)} to hold out were labelled of {len(made)}, expected "
+                f"at least one of each ({reasons}); give more start structures, more than one with each element, or change start.generate"
             )
         ledger.append({"kind": "start", "asked": asked})
 
@@ -158,41 +163,63 @@ class _Loop:
         began = time.monotonic()
         folder = self._place(number)
         previous = self._place(number - 1) / FILE if number else None
-        audits = have.audits[-MOST_AUDITS:]
 
         def report(epoch: Any) -> None:
             self.observe("epoch", {"round": number, "report": epoch})
 
-        learned = learn(self.config.fitting, self.config.learner, folder, number, have.train, have.held, audits, previous, report)
+        learned = learn(
+            self.config.fitting, self.config.learner, folder, number, have.train, have.held, self._newest(have.audits), previous, report
+        )
         self._time(number, "train", began)
         return learned
 
     def _round(self, number: int, learned: Learned, have: Collected) -> dict[str, Any]:
         """Sample, judge, ask: the record of a round."""
-        potential, config = learned.potential, self.config
-        edges = band(potential, have.train, have.held, config.query)
-        sampled = self._sample(number, potential, edges)
-        judged = judge(potential, new_ones([f for part in sampled for f in part.frames], have.asked))
-        asked, found = self._label(self._choose(number, potential, judged, edges, have), number)
+        path = self._place(number) / QUESTION
+        question = Question.read(path)
+        if question is None or question.record["potential"] != digest(learned.potential):
+            question = self._question(number, learned, have)
+            question.write(path)
+        asked, found = self._label(question.asked, number)
         fresh = [f for row, f in zip(asked, found, strict=True) if row["role"] == AUDIT and isinstance(f, Frame)]
+        errors = audited(learned.potential, fresh) | {"bounds_eV_A": self._bounds(learned.potential, (*have.audits, *fresh))}
+        return {**question.record, "asked": asked, "errors": errors, "calls": have.calls + len(asked)}
+
+    def _question(self, number: int, learned: Learned, have: Collected) -> Question:
+        """Sample, judge, choose."""
+        potential, query = learned.potential, self.config.query
+        edges = band(potential, have.train, have.held, query)
+        sampled = self._sample(number, potential, edges)
+        new = new_ones([f for part in sampled for f in part.frames], have.asked)
+        judged = judge(potential, [f for f in new if label_key(f.structure, self.level) not in have.keys])
+        left = self._calls_left(have.calls)
+        asked, selection = choose(potential, judged, edges, query, have.train, left, (self.config.seed, number))
+        notes = [note for part in sampled for note in part.notes]
         summary = judged.summary(edges) | {
             "broken": sum(part.broken for part in sampled),
-            "observables": {name: value for part in sampled for name, value in part.observables.items()},
-            "notes": [note for part in sampled for note in part.notes],
+            "lost": sum(part.lost for part in sampled),
+            "observables": self._observables(sampled),
+            "notes": notes + ([f"{judged.foreign} structures could not be judged: {judged.fault}"] if judged.foreign else []),
         }
-        return {
+        record = {
             "kind": "round",
             "round": number,
             "potential": digest(potential),
+            "calibrated": potential.trust.calibration is not None,
             "learner": {"start": learned.start, "why": learned.why},
             "train": len(have.train),
             "held_out": len(have.held),
             "band_eV_A": {"low": round(edges.low, 6), "high": round(edges.high, 6)},
             "sampled": summary,
-            "asked": asked,
-            "errors": self._errors(potential, fresh, (*have.audits, *fresh)[-MOST_AUDITS:]),
-            "calls": have.calls + len(asked),
+            "selection": selection,
         }
+        return Question(record, tuple(asked))
+
+    def _observables(self, sampled: Sequence[Sampled]) -> dict[str, Any]:
+        """Of all samplers, by names that say which it was where there are several of a kind."""
+        kinds = [sampler.kind for sampler in self.config.samplers]
+        marks = [f", sampler {k}" if kinds.count(kind) > 1 else "" for k, kind in enumerate(kinds)]
+        return {name + mark: value for part, mark in zip(sampled, marks, strict=True) for name, value in part.observables.items()}
 
     def _sample(self, number: int, potential: Potential, edges: Band) -> list[Sampled]:
         """What the samplers bring; kept in the folder, as where their walkers go on is needed in the next round."""
@@ -203,7 +230,7 @@ class _Loop:
 
         for k, sampler in enumerate(self.config.samplers):
             seed = int.from_bytes(hashlib.sha256(f"{self.config.seed} {number} {k}".encode()).digest()[:4], "big")
-            start = Start(tuple(self.structures), self._ends(number - 1, k), seed, edges)
+            start = Start(self.moving, self._ends(number - 1, k), seed, edges)
             part = sampler.sample(potential, start, report)
             if part.ends:
                 ends = [Frame(s, origin=f"walker {i}") for i, s in enumerate(part.ends)]
@@ -215,32 +242,6 @@ class _Loop:
     def _ends(self, number: int, sampler: int) -> tuple[Structure, ...]:
         path = self._place(number) / f"ends-{sampler}.extxyz"
         return tuple(f.structure for f in read(str(path))) if number >= 0 and path.exists() else ()
-
-    def _choose(self, number: int, potential: Potential, judged: Judged, edges: Band, have: Collected) -> list[Asked]:
-        """An audit at random from all that is not absurd, and the best of the rest."""
-        query = self.config.query
-        kinds = np.array(judged.kinds(edges))
-        rng = np.random.default_rng([self.config.seed, number])
-        believable = rng.permutation(np.flatnonzero(kinds != ABSURD))
-        left = self._calls_left(have.calls)
-        audit = believable[: min(query.audit, left)]
-        asked = [Asked(judged.frames[k], AUDIT, "drawn at random", float(judged.sigma[k])) for k in audit]
-        open_to = np.setdiff1d(believable if query.method == "random" else np.flatnonzero(kinds == CANDIDATE), audit)
-        wanted = min(query.n, left - len(audit))
-        if len(open_to) and wanted > 0:
-            known = [*have.train, *(judged.frames[k] for k in audit)]
-            choice = select(
-                potential,
-                [judged.frames[k] for k in open_to],
-                wanted,
-                known=known,
-                method=query.method,
-                seed=int(rng.integers(2**31)),
-                exploration=query.exploration,
-            )
-            for k, why in zip(choice.chosen, choice.reasons, strict=True):
-                asked.append(Asked(judged.frames[open_to[k]], TRAIN, why, float(judged.sigma[open_to[k]])))
-        return asked
 
     def _calls_left(self, calls: int) -> int:
         budgets = [rule.calls for rule in self.config.stop if rule.asked == ("calls",) and rule.calls]
@@ -266,21 +267,19 @@ class _Loop:
         rows = [a.row(label_key(a.frame.structure, self.level), result) for a, result in zip(asked, found.results, strict=True)]
         return rows, found.results
 
-    def _errors(self, potential: Potential, fresh: Sequence[Frame], audits: Sequence[Frame]) -> dict[str, Any]:
-        """What the audit says of a potential that has not seen it."""
-        found: dict[str, Any] = {"audit": len(fresh), "bounds_eV_A": bounds(potential, audits, levels(self.config.stop))}
-        if fresh:
-            audit = Evaluation(tuple(fresh), tuple(potential.predict_frames(fresh)))
-            force, energy = audit.forces, audit.energy_per_atom
-            found |= {"force_rmse_eV_A": force.rmse if force else None, "energy_rmse_eV_atom": energy.rmse if energy else None}
-            found["coverage"] = coverage(audit)
-        return found
+    def _newest(self, audits: Sequence[Frame]) -> Sequence[Frame]:
+        """As many as bounds are made from: more for levels that need more."""
+        return audits[-max(MOST_AUDITS, *(math.ceil(1 / (1 - level)) for level in levels(self.config.stop))) :]
 
-    def _end(self, ledger: Ledger, why: str, learned: Learned, rounds: Sequence[Mapping[str, Any]], have: Collected) -> Outcome:
+    def _bounds(self, potential: Potential, audits: Sequence[Frame]) -> dict[str, float | None]:
+        return bounds(potential, self._newest(audits), levels(self.config.stop))
+
+    def _end(
+        self, ledger: Ledger, why: str, learned: Learned, rounds: Sequence[Mapping[str, Any]], have: Collected, now: Mapping[str, Any]
+    ) -> Outcome:
         potential = learned.potential
         doubts = still_uncertain(rounds[-1]) if rounds else "nothing was sampled"
         if ledger.records[-1]["kind"] != "end":
-            known = bounds(potential, have.audits[-MOST_AUDITS:], levels(self.config.stop))
             ledger.append(
                 {
                     "kind": "end",
@@ -289,7 +288,7 @@ class _Loop:
                     "potential": digest(potential),
                     "calls": have.calls,
                     "train": len(have.train),
-                    "bounds_eV_A": known,
+                    "bounds_eV_A": now,
                 }
             )
         potential.save(self.folder / FILE)

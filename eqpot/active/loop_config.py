@@ -4,6 +4,7 @@ from typing import Any
 
 from pydantic import Field, model_validator
 
+from eqpot.active.generate_config import generate_config
 from eqpot.active.learner import LearnerConfig
 from eqpot.active.query import QueryConfig
 from eqpot.active.samplers import AnySampler, MDSampler
@@ -36,7 +37,7 @@ class LabellingConfig(Config):
     """How labels are computed; see `eqpot label`."""
 
     workers: int = Field(default=2, ge=1)
-    time_limit_s: float | None = Field(default=None, gt=0)
+    time_limit_s: float | None = Field(default=86_400.0, gt=0, description="for one label; a day, so that a loop ends when an oracle hangs")
     retries: int = Field(default=3, ge=1)
     max_energy_jump: float = Field(default=5.0, gt=0, description="from the median of the same composition [eV/atom]")
     window: int = Field(default=1000, ge=1, description="structures given to an executor at a time; see `eqpot.active.label`")
@@ -73,6 +74,12 @@ class ActiveConfig(Config):
             raise ConfigError("fit.finetune: the loop decides what to start from; leave it out")
         if self.query.audit < 1 and any(rule.bound for rule in self.stop):
             raise ConfigError("stop.bound: needs structures that are never trained on; set query.audit to 1 or more")
+        return self
+
+    @model_validator(mode="after")
+    def _can_be_generated(self) -> "ActiveConfig":
+        if self.start.generate and any(method.needs for method in generate_config(self.start.generate).methods):
+            raise ConfigError("start.generate: nothing is trained yet that could drive dynamics; use methods that need no potential")
         return self
 
     @property

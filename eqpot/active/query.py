@@ -21,8 +21,7 @@ from pydantic import Field, model_validator
 from eqpot.active.selection import Method
 from eqpot.core.config import Config
 from eqpot.core.elements import symbol
-from eqpot.core.errors import ConfigError
-from eqpot.data import Dataset
+from eqpot.core.errors import ConfigError, EqpotError
 from eqpot.graph.structure import Frame
 from eqpot.potential import Potential, Trust
 from eqpot.training import Evaluation
@@ -137,6 +136,15 @@ def coverage(audit: Evaluation, level: float = 0.9) -> float | None:
     return float(np.mean(rows)) if rows else None
 
 
+def audited(potential: Potential, fresh: Sequence[Frame]) -> dict[str, Any]:
+    """What structures say that a potential has not seen, for the ledger."""
+    if not fresh:
+        return {"audit": 0}
+    audit = Evaluation(tuple(fresh), tuple(potential.predict_frames(fresh)))
+    errors = {"force_rmse_eV_A": audit.forces, "energy_rmse_eV_atom": audit.energy_per_atom}
+    return {"audit": len(fresh), **{name: e.rmse if e else None for name, e in errors.items()}, "coverage": coverage(audit)}
+
+
 @dataclass(frozen=True, eq=False)
 class Judged:
     """Sampled structures and the doubt about them.
@@ -146,7 +154,8 @@ class Judged:
         sigma: σ of the force on the most doubtful atom of each [eV/Å].
         novelty: of its strangest atom; zero for a potential without a domain.
         elements: for each element the 95 % quantile of σ over its atoms [eV/Å].
-        foreign: structures with elements that the potential does not know.
+        foreign: structures that the potential cannot judge: unknown elements, overlapping atoms.
+        fault: why the first of those could not be; empty if there is none.
     """
 
     frames: tuple[Frame, ...]
@@ -154,6 +163,7 @@ class Judged:
     novelty: np.ndarray
     elements: Mapping[str, float]
     foreign: int
+    fault: str = ""
 
     def kinds(self, band: Band) -> list[str]:
         """Known, candidate or absurd, for each."""
@@ -178,19 +188,26 @@ class Judged:
 
 
 def judge(potential: Potential, frames: Sequence[Frame], chunk: int = 256) -> Judged:
-    """Predict structures for the doubt about them."""
-    known = [f for f in frames if set(Dataset((f,)).elements) <= set(potential.elements)]
-    sigma, novelty = [], []
+    """Predict structures for the doubt about them; those that cannot be predicted are counted."""
+    known: list[Frame] = []
+    sigma, novelty, fault = [], [], ""
     by_element: dict[str, list[np.ndarray]] = {}
-    for start in range(0, len(known), chunk):
-        for result in potential.predict_frames(known[start : start + chunk]):
+    for start in range(0, len(frames), chunk):
+        hosts = []
+        for frame in frames[start : start + chunk]:
+            try:
+                hosts += potential.prepare_frames([frame])
+                known.append(frame)
+            except EqpotError as error:
+                fault = fault or str(error)
+        for result in potential.predict_hosts(hosts):
             each = result.atom_std
             sigma.append(float(each.max()))
             novelty.append(0.0 if result.novelty is None else float(result.novelty.max()))
             for z in np.unique(result.numbers):
                 by_element.setdefault(symbol(int(z)), []).append(each[result.numbers == z])
     quantiles = {e: float(np.quantile(np.concatenate(v), LARGEST)) for e, v in by_element.items()}
-    return Judged(tuple(known), np.array(sigma), np.array(novelty), quantiles, len(frames) - len(known))
+    return Judged(tuple(known), np.array(sigma), np.array(novelty), quantiles, len(frames) - len(known), fault)
 
 
 def still_uncertain(record: Mapping[str, Any]) -> str:

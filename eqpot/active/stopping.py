@@ -38,10 +38,11 @@ class Bound(Config):
 
 
 class Properties(Config):
-    """What follows from the runs is, within its statistical error, what it was a round before."""
+    """What follows from the runs is known well, and is, within its statistical error, what it was a round before."""
 
     rounds: int = Field(default=2, ge=1, description="so many rounds in a row")
     deviation: float = Field(default=2.0, gt=0, description="largest root mean square change, in standard errors")
+    error: float = Field(default=0.1, gt=0, description="largest standard error, in the size of what is measured (both root mean squares)")
 
 
 class Rule(Config):
@@ -65,14 +66,19 @@ class Rule(Config):
         return tuple(name for name in type(self).model_fields if getattr(self, name) is not None)
 
 
-def verdict(rules: Sequence[Rule], rounds: Sequence[Mapping[str, Any]], calls: int) -> str | None:
+def verdict(
+    rules: Sequence[Rule], rounds: Sequence[Mapping[str, Any]], calls: int, now: Mapping[str, float | None] | None = None
+) -> str | None:
     """Why to stop, or None.
 
     Args:
         rules: any of them ends the loop.
         rounds: records of the ledger, one per round.
         calls: structures given to the oracle in all.
+        now: bounds of the potential that has learned from the last round too, which would be the outcome: what is promised must hold for it.
     """
+    if now is not None and rounds:
+        rounds = [*rounds[:-1], {**rounds[-1], "errors": {**rounds[-1]["errors"], "bounds_now": now}}]
     for rule in rules:
         reasons = [_CHECKS[name](getattr(rule, name), rounds, calls) for name in rule.asked]
         if all(reasons):
@@ -91,16 +97,17 @@ def _calls(most: int, rounds: Sequence[Any], calls: int) -> str | None:
 
 
 def doubtful_share(record: Mapping[str, Any], sigma: float) -> float:
-    """Share of a round's sampled structures whose σ reaches a value; those that broke off count."""
+    """Share of a round's structures whose σ reaches a value; those that were not reached because a run broke off count. Of nothing it is one."""
     values = np.asarray(record["sampled"]["sigma_eV_A"])
-    broken = record["sampled"]["broken"]
-    return float(((values >= sigma).sum() + broken) / max(len(values) + broken, 1))
+    lost = record["sampled"]["lost"]
+    return float(((values >= sigma).sum() + lost) / (len(values) + lost)) if len(values) + lost else 1.0
 
 
 def _candidates(rule: Candidates, rounds: Sequence[Mapping[str, Any]], calls: int) -> str | None:
     del calls
-    shares = [doubtful_share(r, rule.sigma_eV_A) for r in rounds[-rule.rounds :]]
-    if len(shares) < rule.rounds or max(shares) >= rule.below:
+    last = rounds[-rule.rounds :]
+    shares = [doubtful_share(r, rule.sigma_eV_A) for r in last]
+    if len(shares) < rule.rounds or max(shares) >= rule.below or not all(r["calibrated"] for r in last):
         return None
     found = ", ".join(f"{100 * s:.1f} %" for s in shares)
     return f"of the structures sampled in the last {len(shares)} rounds {found} are doubtful (σ of a force of {rule.sigma_eV_A:g} eV/Å or more)"
@@ -109,12 +116,14 @@ def _candidates(rule: Candidates, rounds: Sequence[Mapping[str, Any]], calls: in
 def _bound(rule: Bound, rounds: Sequence[Mapping[str, Any]], calls: int) -> str | None:
     del calls
     last = rounds[-rule.rounds :]
-    bounds = [r["errors"]["bounds_eV_A"].get(f"{rule.level:g}") for r in last]
+    errors = [r["errors"] for r in last]
+    stated = [e[key] for e in errors for key in ("bounds_eV_A", "bounds_now") if key in e]
+    bounds = [s.get(f"{rule.level:g}") for s in stated]
     if len(last) < rule.rounds or any(b is None or b > rule.force_error_eV_A for b in bounds):
         return None
     return (
         f"the error of the force on an atom is at most {bounds[-1]:.3f} eV/Å with a probability of {100 * rule.level:g} % in structures like those "
-        f"sampled (wanted {rule.force_error_eV_A:g} eV/Å)"
+        f"audited (wanted {rule.force_error_eV_A:g} eV/Å)"
     )
 
 
@@ -124,7 +133,7 @@ def _properties(rule: Properties, rounds: Sequence[Mapping[str, Any]], calls: in
     if len(last) <= rule.rounds or not last[-1]:
         return None
     worst = max(change(old, new) for old, new in pairwise(last))
-    if not worst <= rule.deviation:
+    if not worst <= rule.deviation or not max(map(_relative_error, last[-1].values())) <= rule.error:
         return None
     return f"{', '.join(last[-1])} changed by at most {worst:.1f} standard errors in the last {rule.rounds} rounds"
 
@@ -144,6 +153,23 @@ def change(old: Mapping[str, Any], new: Mapping[str, Any]) -> float:
             return np.inf
         worst = max(worst, float(np.sqrt(np.mean(((a - b)[known] / error[known]) ** 2))) if known.any() else 0.0)
     return worst
+
+
+def _relative_error(observable: Mapping[str, Any]) -> float:
+    size, error = (np.sqrt(np.mean(np.square(observable[key]))) for key in ("values", "errors"))
+    return float(error / size) if size else np.inf
+
+
+def nothing_left(sampled: Mapping[str, Any]) -> str:
+    """Why a round had nothing to ask, in words."""
+    if not sampled["structures"]:
+        what = "the samplers brought nothing new"
+    elif sampled["absurd"] == sampled["structures"]:
+        what = "all that the samplers brought is beyond trust"
+    else:
+        what = "nothing is left to ask"
+    broken = f", {sampled['broken']} runs broke off" if sampled["broken"] else ""
+    return "; ".join([what + broken, *dict.fromkeys(sampled["notes"])])
 
 
 _CHECKS: dict[str, Any] = {"rounds": _rounds, "calls": _calls, "candidates": _candidates, "bound": _bound, "properties": _properties}

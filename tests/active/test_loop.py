@@ -10,11 +10,12 @@ from ase.io import write
 from small_models import NETWORK
 
 from eqpot.active import active, read_ledger
+from eqpot.active.label_record import line_of
 from eqpot.active.loop_config import ActiveConfig
-from eqpot.active.loop_data import new_ones
+from eqpot.active.loop_data import new_ones, split_start
 from eqpot.core.config import build
 from eqpot.core.errors import ConfigError, DataError
-from eqpot.data import read, write_extxyz
+from eqpot.data import Dataset, read, write_extxyz
 from eqpot.data.dataset import structure_key
 from eqpot.graph import Frame, Structure
 from eqpot.potential import Potential
@@ -32,7 +33,7 @@ def settings(tmp_path_factory):
         "oracle": "emt",
         "start": {"structures": str(start), "generate": [{"method": "rattle", "n": 9, "temperature_K": 300}]},
         "samplers": [{"kind": "md", "temperature_K": [300, 900], "time_ps": 0.1, "timestep_fs": 2, "interval_fs": 10}],
-        "query": {"n": 3, "audit": 2},
+        "query": {"n": 3, "audit": 10},
         "fit": {
             "model": {**NETWORK, "cutoff": 3.2},
             "ensemble": {"members": 2},
@@ -56,15 +57,28 @@ def test_what_it_asked_is_what_it_has_learned(whole):
     start, first, second, end = read_ledger(folder)
     rows = [row for record in (start, first, second) for row in record["asked"]]
     assert len({row["key"] for row in rows}) == len(rows) == end["calls"] == second["calls"]
-    assert [len(r["asked"]) for r in (start, first, second)] == [10, 5, 5]
-    assert [sum(row["role"] == "audit" for row in r["asked"]) for r in (first, second)] == [2, 2]
-    assert all(row["why"] and row["sigma_eV_A"] > 0 for row in first["asked"])
+    assert [len(r["asked"]) for r in (start, first)] == [10, 13] and 10 <= len(second["asked"]) <= 13, "few are left that it doubts"
+    assert [sum(row["role"] == "audit" for row in r["asked"]) for r in (first, second)] == [10, 10]
+    assert all(row["why"] and row["sigma_eV_A"] > 0 and len(row["labels"]) == 64 for row in first["asked"])
+    assert all((row["score"] is not None) == (row["role"] == "train") for row in first["asked"])
+    assert first["selection"]["candidates"] >= 3 and "left_out" in first["selection"]
+    assert not first["calibrated"] and first["band_eV_A"]["low"] == 0 and first["errors"]["coverage"] is None
+    assert second["calibrated"] and second["band_eV_A"]["low"] > 0 and 0 < second["errors"]["coverage"] <= 1
     train, held = (read(str(folder / name)) for name in ("train.extxyz", "held_out.extxyz"))
     assert len(train) == end["train"] == sum(row["role"] == "train" for row in rows) and len(train) + len(held) == len(rows)
     assert first["learner"]["start"] == "fresh"
     assert "2 rounds" in end["why"] and end["uncertain"] and outcome.why == end["why"]
     errors = Potential.load(folder / "potential.safetensors").predict_frames(train)
     assert np.isfinite([r.energy for r in errors]).all()
+
+
+def test_rules_of_doubt_and_error_end_it(whole, settings, tmp_path):
+    """As they would have after the second round, the first whose σ has a scale; the bound is that of the potential that is handed over."""
+    _, folder = whole
+    shutil.copytree(folder, tmp_path / "run")
+    doubt, bound = {"sigma_eV_A": 1e3, "rounds": 1, "below": 0.5}, {"force_error_eV_A": 1e3}
+    end = active({**settings, "stop": [{"candidates": doubt, "bound": bound}]}, tmp_path / "run").records[-1]
+    assert "are doubtful" in end["why"] and f"at most {end['bounds_eV_A']['0.9']:.3f} eV/Å" in end["why"]
 
 
 def test_a_finished_run_gives_its_outcome_at_once(whole, settings):
@@ -78,10 +92,11 @@ def test_a_finished_run_gives_its_outcome_at_once(whole, settings):
 def test_wherever_it_is_cut_short_it_comes_to_the_same_ledger(whole, settings, tmp_path):
     """Cut at the first event of each kind, then at each later one of another kind, until it comes through."""
     _, folder = whole
-    done, cuts = set(), 0
+    done, cuts, asked_again = set(), 0, []
 
     def cut(what, values):
         point = (what, values.get("round"))
+        asked_again.append(what == "sample" and ("label", values["round"]) in done)
         if what != "end" and point not in done:
             done.add(point)
             raise Cut
@@ -93,6 +108,7 @@ def test_wherever_it_is_cut_short_it_comes_to_the_same_ledger(whole, settings, t
         except Cut:
             cuts += 1
     assert cuts == len(done) >= 9
+    assert not any(asked_again), "once labels are being paid for, what is asked is settled"
     assert (tmp_path / "run" / "ledger.jsonl").read_bytes() == (folder / "ledger.jsonl").read_bytes()
     names = ("labels/labels.jsonl", "train.extxyz", "held_out.extxyz")
     for name in names[1:]:
@@ -104,18 +120,19 @@ def test_wherever_it_is_cut_short_it_comes_to_the_same_ledger(whole, settings, t
 def test_a_run_goes_on_when_its_rules_are_changed(whole, settings, tmp_path):
     _, folder = whole
     shutil.copytree(folder, tmp_path / "run")
-    seen = active({**settings, "stop": [{"calls": 22}]}, tmp_path / "run").records
+    budget = whole[0].records[-1]["calls"] + 2
+    seen = active({**settings, "stop": [{"calls": budget}]}, tmp_path / "run").records
     assert [r["kind"] for r in seen] == ["start", "round", "round", "end", "round", "end"]
-    assert seen[-1]["calls"] == 22 and "asked 22 times" in seen[-1]["why"]
+    assert seen[-1]["calls"] == budget and f"asked {budget} times" in seen[-1]["why"]
 
 
 def test_another_run_and_an_edited_ledger_are_refused(whole, settings, tmp_path):
     _, folder = whole
     with pytest.raises(DataError, match=r"another run: query\.n was 3, now 4"):
-        active({**settings, "query": {"n": 4, "audit": 2}}, folder)
+        active({**settings, "query": {"n": 4, "audit": 10}}, folder)
     shutil.copytree(folder, tmp_path / "run")
     ledger = tmp_path / "run" / "ledger.jsonl"
-    ledger.write_text(ledger.read_text().replace('"calls":15', '"calls":14'))
+    ledger.write_text(ledger.read_text().replace('"calls":23', '"calls":22'))
     with pytest.raises(DataError, match="does not fit its hash"):
         active(settings, tmp_path / "run")
 
@@ -143,6 +160,35 @@ def test_labels_that_were_paid_for_must_be_there(whole, settings, tmp_path):
     labels.write_text("".join(labels.read_text().splitlines(keepends=True)[:-1]))
     with pytest.raises(DataError, match="which the ledger says was paid for"):
         active({**settings, "stop": [{"rounds": 3}]}, tmp_path / "run")
+
+
+def test_a_label_cannot_be_changed(whole, settings, tmp_path):
+    """Not even by somebody who gives the line of the store a hash that fits."""
+    _, folder = whole
+    shutil.copytree(folder, tmp_path / "run")
+    labels = tmp_path / "run" / "labels" / "labels.jsonl"
+    first, *others = labels.read_bytes().splitlines(keepends=True)
+    record = json.loads(first)["record"]
+    record["labels"]["energy"] += 0.1
+    labels.write_bytes(line_of(record) + b"".join(others))
+    with pytest.raises(DataError, match="does not fit the hash that the ledger keeps"):
+        active(settings, tmp_path / "run")
+
+
+def test_a_budget_that_the_start_exceeds_is_refused_before_it_is_spent(settings, tmp_path):
+    with pytest.raises(ConfigError, match="budget of 9 calls, expected more than the 10 structures"):
+        active({**settings, "stop": [{"calls": 9}]}, tmp_path / "run")
+    assert not (tmp_path / "run" / "labels").exists()
+
+
+def test_elements_that_only_one_structure_has_are_learned_from():
+    copper, gold = (Structure([z, z], [[0, 0, 0], [2.5, 0, 0]]) for z in (29, 79))
+    frames = [*(Frame(copper) for _ in range(5)), Frame(gold)]
+    for seed in range(10):
+        roles = split_start(frames, Dataset(()), 0.5, seed)
+        assert roles[5] == "train" and roles.count("held") == 3
+    assert "held" in [split_start(frames, Dataset((Frame(gold),)), 0.5, seed)[5] for seed in range(10)], "gold was labelled before"
+    assert split_start(frames[4:], Dataset(()), 0.5, 0) == ["train", "train"]
 
 
 def test_another_run_takes_its_labels_along_and_asks_for_none_again(whole, settings, tmp_path):
@@ -181,6 +227,8 @@ def test_an_oracle_that_labels_nothing_is_said(settings, tmp_path):
         ({"samplers": [{"kind": "mc"}]}, "samplers"),
         ({"query": {"low_eV_A": 2, "high_eV_A": 1}}, "less than high"),
         ({"stop": []}, "stop"),
+        ({"samplers": [{"kind": "generate", "methods": [{"method": "vacancyy", "n": 2}]}]}, "did you mean 'vacancy'"),
+        ({"start": {"structures": "a.xyz", "generate": [{"method": "md", "n": 2, "temperature_K": 300}]}}, "nothing is trained yet"),
         ({"learner": {"epoch": 3}}, "did you mean 'epochs'"),
         ({"query": {"method": "uncertanty"}}, r"query\.method"),
         ({"query": {"method": "random", "exploration": 1.0}}, "exploration is for"),

@@ -5,9 +5,11 @@ import pytest
 from ase.build import bulk, molecule
 from morse import morse
 
-from eqpot.active import random_structures, samplers
+from eqpot.active import random_structures, sampler_md
 from eqpot.active.query import Band, QueryConfig, band, bounds, force_size, judge, still_uncertain
-from eqpot.active.samplers import CrystalSampler, GenerateSampler, MDSampler, PoolSampler, RelaxSampler, SearchSampler, Start
+from eqpot.active.sampler_base import Start
+from eqpot.active.samplers import CrystalSampler, GenerateSampler, MDSampler, PoolSampler, RelaxSampler, SearchSampler
+from eqpot.core.errors import ConfigError
 from eqpot.data import Dataset, write_extxyz
 from eqpot.data.distances import pairs
 from eqpot.graph import Frame, Labels, Structure
@@ -104,17 +106,33 @@ def test_dynamics_stops_where_it_cannot_be_trusted_and_goes_on_from_before(ensem
     bound = float(judge(ensemble, [Frame(WATER)]).sigma[0]) * 1.02
     assert judge(ensemble, free.frames).sigma.max() > bound
     stopped = sampler.sample(ensemble, start(absurd=bound), quiet)
-    assert stopped.broken and len(stopped.frames) < len(free.frames) and "uncertainty of a force" in stopped.notes[0]
+    assert stopped.broken and stopped.lost == len(free.frames) - len(stopped.frames) > 0 and "uncertainty of a force" in stopped.notes[0]
     np.testing.assert_array_equal(stopped.ends[1].positions, WATER.positions, err_msg="never below half of the edge: it begins anew")
     nowhere = sampler.sample(ensemble, start(absurd=0.5 * bound), quiet)
-    assert nowhere.broken == 2 and not nowhere.frames and "not begun" in nowhere.notes[0]
+    assert nowhere.broken == 2 and nowhere.lost == 10 and not nowhere.frames and "not begun" in nowhere.notes[0]
+
+
+def test_dynamics_leaves_out_what_it_cannot_move(ensemble):
+    """Elements that nothing was learned of, and molecules under pressure; walkers of different structures are measured apart."""
+    gold, dimer = Structure([79, 79], [[0, 0, 0], [2.6, 0, 0]]), Structure([8, 1], [[0, 0, 0], [1.0, 0, 0]])
+    sampler = MDSampler(temperature_K=300, time_ps=0.04, interval_fs=2)
+    found = sampler.sample(ensemble, start(gold, WATER, dimer), quiet)
+    assert len(found.ends) == 2 and len(found.frames) == 40 and not found.lost
+    assert list(found.observables) == ["g(r), md 300 K, 0 H2O", "g(r), md 300 K, 1 HO"]
+    assert "unknown" in sampler.sample(ensemble, start(gold), quiet).notes[0]
+    with pytest.raises(ConfigError, match="periodic in all directions"):
+        MDSampler(temperature_K=300, pressure_GPa=1.0).check([WATER])
+    MDSampler(temperature_K=300, pressure_GPa=1.0).check([WATER, SALT])
+    with pytest.raises(ConfigError, match="search found no start structure of two atoms"):
+        SearchSampler().check([])
+    PoolSampler(files="a.xyz").check([])
 
 
 def test_what_broke_off_is_taken_up_where_it_was_trusted(ensemble, monkeypatch):
     sampler = MDSampler(temperature_K=2000, time_ps=0.04, interval_fs=4)
     free = sampler.sample(ensemble, start(), quiet).frames
     high = 0.999 * float(judge(ensemble, free).sigma.max())
-    monkeypatch.setattr(samplers, "TRUSTED", 0.7)
+    monkeypatch.setattr(sampler_md, "TRUSTED", 0.7)
     stopped = sampler.sample(ensemble, start(absurd=high), quiet)
     safe = np.flatnonzero(judge(ensemble, stopped.frames).sigma <= 0.7 * high)
     assert stopped.broken == 1 and 0 <= safe[-1] < len(stopped.frames) - 1
@@ -172,10 +190,11 @@ def test_the_size_of_forces_is_that_of_most_atoms():
 
 def test_judging_says_what_is_foreign_and_who_is_worst(ensemble):
     frames = [Frame(WATER, group="a"), Frame(Structure([8, 1, 1], 1.1 * WATER.positions), group="b"), Frame(Structure([79], [[0, 0, 0]]))]
+    frames.append(Frame(Structure([8, 1, 1], 0.05 * WATER.positions)))
     found = judge(ensemble, frames)
     expected = [r.atom_std.max() for r in ensemble.predict([f.structure for f in frames[:2]])]
     np.testing.assert_allclose(found.sigma, expected, rtol=1e-5)
-    assert found.foreign == 1 and set(found.elements) == {"H", "O"}
+    assert found.foreign == 2 and "Au" in found.fault and set(found.elements) == {"H", "O"}
     edge = Band(float(min(expected)) * 1.0001, float(max(expected)))
     summary = found.summary(edge)
     assert (summary["known"], summary["candidate"], summary["absurd"]) == (1, 0, 1) and set(summary["by_group"]) == {"a", "b"}
