@@ -139,10 +139,9 @@ def _headline(records: Sequence[Mapping[str, Any]], rounds: Sequence[Mapping[str
     if rounds:
         last = rounds[-1]
         low = last["band_eV_A"]["low"]
-        sampled = (
-            f"of {number(last['sampled']['structures'])} sampled in round {last['round']} have σ of {low:.2f} eV/Å or more, or broke off"
-        )
-        found.append(("doubtful", f"{number(100 * doubtful_share(last, low), 2)} %", "", sampled))
+        sampled = f"of {number(last['sampled']['structures'])} sampled in round {last['round']} have σ of {low:.2f} eV/Å or more, or were not reached"
+        seen = last["sampled"]["structures"] + last["sampled"]["lost"]
+        found.append(("doubtful", f"{number(100 * doubtful_share(last, low), 2)} %" if seen else number(None), "", sampled))
     state = f"stopped: {shorten(end['why'], 80, placeholder=' …')}" if end else "not finished"
     return [*found, ("rounds", number(len(rounds)), "", state)]
 

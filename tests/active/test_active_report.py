@@ -35,12 +35,13 @@ def round_of(number, asked, calls, force: float | None = 0.1, bound: float | Non
     """A record like those of the loop, of a round in which 4 structures were sampled."""
     observable = {"values": np.linspace(0, 1, 30).tolist(), "errors": [0.1] * 30}
     found = {"structures": 4, "known": 1, "candidate": 2, "absurd": 1, "by_group": {group: {"known": 1, "candidate": 2, "absurd": 1}}}
-    found |= {"sigma_eV_A": [0.05, 0.2, 0.3, 2.0], "by_element_eV_A": {"O": 0.3}, "foreign": 0, "broken": 0, "notes": []}
+    found |= {"sigma_eV_A": [0.05, 0.2, 0.3, 2.0], "by_element_eV_A": {"O": 0.3}, "foreign": 0, "broken": 0, "lost": 0, "notes": []}
     errors = {"audit": 1, "force_rmse_eV_A": force, "energy_rmse_eV_atom": 0.002, "bounds_eV_A": {"0.9": bound}, "coverage": None}
     return {
         "kind": "round",
         "round": number,
         "potential": "hash",
+        "calibrated": True,
         "learner": {"start": "fresh", "why": "the first round"},
         "train": 5,
         "held_out": 2,

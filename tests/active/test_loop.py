@@ -76,6 +76,8 @@ def test_rules_of_doubt_and_error_end_it(whole, settings, tmp_path):
     """As they would have after the second round, the first whose σ has a scale; the bound is that of the potential that is handed over."""
     _, folder = whole
     shutil.copytree(folder, tmp_path / "run")
+    ledger = tmp_path / "run" / "ledger.jsonl"
+    ledger.write_text("".join(ledger.read_text().splitlines(keepends=True)[:-1]))
     doubt, bound = {"sigma_eV_A": 1e3, "rounds": 1, "below": 0.5}, {"force_error_eV_A": 1e3}
     end = active({**settings, "stop": [{"candidates": doubt, "bound": bound}]}, tmp_path / "run").records[-1]
     assert "are doubtful" in end["why"] and f"at most {end['bounds_eV_A']['0.9']:.3f} eV/Å" in end["why"]
