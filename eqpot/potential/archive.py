@@ -38,7 +38,7 @@ def _digest(header: str, tensors: dict[str, np.ndarray]) -> str:
     sha = hashlib.sha256(header.encode())
     for name in sorted(tensors):
         sha.update(name.encode())
-        sha.update(np.ascontiguousarray(tensors[name]).tobytes())
+        sha.update(tensors[name].tobytes())
     return sha.hexdigest()
 
 
@@ -50,7 +50,7 @@ def write_archive(path: str | Path, header: dict[str, Any], tensors: dict[str, n
     """
     from safetensors.numpy import save
 
-    path = Path(path)
+    path, tensors = Path(path), {name: np.ascontiguousarray(value).reshape(np.shape(value)) for name, value in tensors.items()}
     bad = [name for name, value in tensors.items() if not np.isfinite(value).all()]
     if bad:
         raise ArchiveError(f"{path}: not written, the parameter {bad[0]} is not finite")

@@ -4,6 +4,7 @@ import json
 import os
 import pickle
 import stat
+from dataclasses import replace
 
 import jax
 import numpy as np
@@ -52,6 +53,15 @@ def test_double_precision_survives(potential, tmp_path):
     again = Potential.load(potential.astype("float64").save(tmp_path / "p.safetensors"))
     assert again.dtype == "float64"
     assert jax.tree.leaves(again.params)[0].dtype == np.float64
+
+
+def test_the_order_in_memory_does_not_matter(potential, path, tmp_path):
+    """Sliced and transposed arrays were once hashed as one thing and written as another."""
+    turned = replace(
+        potential, params=jax.tree.map(lambda x: np.asfortranarray(np.repeat(np.asarray(x), 2, axis=0))[::2], potential.params)
+    )
+    assert turned.save(tmp_path / "turned.safetensors").read_bytes() == path.read_bytes()
+    Potential.load(tmp_path / "turned.safetensors")
 
 
 def test_the_same_potential_gives_the_same_bytes(potential, path, tmp_path):
