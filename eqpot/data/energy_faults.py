@@ -78,7 +78,7 @@ def energy_faults(
     sizes = np.array([len(f) for f in frames], float)
     weight = np.sqrt(sizes / sizes.mean())
     source = source[rows]
-    energy = composition_deviation(frames, (np.array([energy_of(f) for f in frames]) - model[rows]) / sizes)
+    energy = _deviation(frames, (np.array([energy_of(f) for f in frames]) - model[rows]) / sizes)
     offsets = np.array([np.median(energy[source == s]) for s in range(len(names))])
     design = _design(frames, descriptors[rows] / sizes[:, None], source, len(names)) * weight[:, None]
     fit = robust_leave_one_out(design, (energy - offsets[source]) * weight)
@@ -94,15 +94,23 @@ def energy_faults(
     )
 
 
+def _deviation(frames: list[Frame], energy: np.ndarray) -> np.ndarray:
+    """Energies per atom minus what the composition explains; each level of theory (head) has its own zero of each element."""
+    heads, found = np.array([f.head for f in frames]), np.zeros(len(frames))
+    for head in np.unique(heads):
+        own = np.flatnonzero(heads == head)
+        found[own] = composition_deviation([frames[k] for k in own], energy[own])
+    return found
+
+
 def sources(dataset: Dataset, groups: bool) -> tuple[list[str], np.ndarray]:
     """Names of the sources, largest first, and the source of each frame; those of few frames with energies count as the largest.
 
-    Sources are heads if there are several, else files, else, if so asked, groups: whether two kinds of structures differ by a step, only a good
-    model can tell.
+    Sources are files if there are several, else, if so asked, groups: whether two kinds of structures differ by a step, only a good model can tell.
+    Heads need not be sources: they are known to be other levels of theory, and each is compared with itself.
     """
-    files, heads = [f.origin.rsplit(":frame", 1)[0] for f in dataset], [f.head for f in dataset]
-    kinds = [f.group if groups else "" for f in dataset]
-    of = next((names for names in (heads, files) if len(set(names)) > 1), kinds)
+    files = [f.origin.rsplit(":frame", 1)[0] for f in dataset]
+    of = files if len(set(files)) > 1 else [f.group if groups else "" for f in dataset]
     counted = np.array([f.labels.energy is not None and not is_isolated_atom(f) for f in dataset])
     names, index = np.unique(of, return_inverse=True)
     counts = np.bincount(index[counted], minlength=len(names))

@@ -2,7 +2,7 @@
 
 Each check looks for one kind of fault and answers with findings. A finding of severity 'error' stops a fit
 unless its code is allowed by the user; a 'warning' is shown by `inspect`. Limits are chosen so that sound data (molecules,
-liquids, crystals, strained, hot, dissociating) pass; codes and limits:
+liquids, crystals, strained, hot, dissociating) pass. Levels of theory (heads) are checked one by one. Codes and limits:
 
 | code | severity | fault |
 |---|---|---|
@@ -16,7 +16,7 @@ liquids, crystals, strained, hot, dissociating) pass; codes and limits:
 """
 
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, Literal
 
 import numpy as np
@@ -59,15 +59,28 @@ class Finding:
 
 
 def check(dataset: Dataset) -> tuple[Finding, ...]:
-    """All findings about a dataset, errors first, and among them those that explain others (units) first."""
+    """All findings about a dataset, errors first, and among them those that explain others (units) first; levels of theory one by one."""
+    heads = dict.fromkeys(f.head for f in dataset)
+    findings = _check(dataset) if len(heads) < 2 else [finding for head in heads for finding in _check_head(dataset, head)]
+    return tuple(sorted(findings, key=lambda f: f.severity != "error"))
+
+
+def _check_head(dataset: Dataset, head: str) -> list[Finding]:
+    """Findings about the frames of one head, with their indices in the whole set."""
+    rows = [k for k, f in enumerate(dataset) if f.head == head]
+    own = Dataset(tuple(dataset[k].replace(origin=dataset[k].origin or f"frame {k}") for k in rows))
+    name = f"head '{head}'" if head else "frames without a head"
+    return [replace(f, frame=None if f.frame is None else rows[f.frame], message=f"{name}: {f.message}") for f in _check(own)]
+
+
+def _check(dataset: Dataset) -> list[Finding]:
     from eqpot.data import unit_checks
 
     checks: tuple[Callable[[Dataset], list[Finding]], ...] = (
         unit_checks.length_unit, unit_checks.energy_unit, unit_checks.force_unit, unit_checks.energy_forces, unit_checks.stress_sign,
         overlaps, large_forces, zero_forces, energy_outliers, total_charges, conflicting_labels,
     )  # fmt: skip
-    findings = [finding for one in checks for finding in one(dataset)]
-    return tuple(sorted(findings, key=lambda f: f.severity != "error"))
+    return [finding for one in checks for finding in one(dataset)]
 
 
 def require_sane(dataset: Dataset, allow: Collection[str] = ()) -> tuple[Finding, ...]:

@@ -2,7 +2,7 @@
 
 Each check compares with something that nature fixes, so that it can speak without knowing the level of theory:
 bond lengths (covalent radii), total energies of all-electron calculations (−37.8 Hartree per carbon), the stiffness of
-X–H bonds (30–50 eV/Å²), dE = −F·dR along a trajectory, and the bulk modulus, which is positive. Where nothing
+X–H bonds (30–50 eV/Å²), dE = −F·dR between similar frames, and the bulk modulus, which is positive. Where nothing
 can be compared they stay silent.
 """
 
@@ -15,6 +15,7 @@ from eqpot.core.units import ENERGY_UNITS
 from eqpot.data.dataset import Dataset, energy_of, forces_of, is_isolated_atom
 from eqpot.data.distances import pairs, sample
 from eqpot.data.plausibility import Finding
+from eqpot.data.similar_frames import similar_steps
 from eqpot.graph.structure import Frame
 
 SAMPLE: Final = 200
@@ -33,6 +34,10 @@ _STIFFNESS: Final = (6.0, 200.0)
 """Stiffness of an X–H bond [eV/Å²]: C–H 30, N–H 40, O–H 48; softer when hot, hydrogen-bonded or stretched."""
 _TYPICAL_FORCE: Final = 15.0
 """RMS force of the typical frame [eV/Å] beyond which matter would not hold together; 1 at 300 K, 2 at 1200 K."""
+_ALIKE: Final = 0.8
+"""Correlation of the ranks of energy and work above which similar frames are near enough to be compared."""
+_FACTOR: Final = 4.0
+"""Factor between energy and work that is another unit: sound sets of such a correlation have 0.7 to 1.2, the nearest unit is Ry, 13.6."""
 _FORCE_UNITS: Final = {
     "kcal/mol/Å declared as eV/Å": 23.06,
     "kJ/mol/Å declared as eV/Å": 96.49,
@@ -133,10 +138,10 @@ def _bonds(frame: Frame, heavy: int) -> np.ndarray:
 
 
 def energy_forces(dataset: Dataset) -> list[Finding]:
-    """dE against −F·dR between neighbouring frames of a trajectory."""
+    """dE against −F·dR between neighbouring frames of a trajectory; where there are none, between frames that are alike."""
     steps = np.array([_step(a, b) for a, b in pairwise(dataset) if _neighbours(a, b)]).reshape(-1, 2)
     if len(steps) < 20 or not steps.any(0).all():
-        return []
+        return _energy_forces_of_any_order(dataset)
     work, change = steps.T
     slope, score = work @ change / (work @ work), np.corrcoef(work, change)[0, 1]
     what = f"energy against forces: found dE = {slope:.3g}·(−F·dR) with correlation {score:.2f} over {len(steps)} steps, expected 1"
@@ -148,6 +153,24 @@ def energy_forces(dataset: Dataset) -> list[Finding]:
     if score < 0.7 or abs(slope - 1) > 0.3:
         return [Finding("warning", "energy-forces", None, what)]
     return []
+
+
+def _energy_forces_of_any_order(dataset: Dataset) -> list[Finding]:
+    """Frames that are alike are not near: what counts is a factor beyond all doubt, and that they are near enough for energy and work to agree at all.
+
+    Ranks and medians, because one step over a repulsive wall outweighs all others.
+    """
+    steps = similar_steps(dataset)
+    if len(steps) < 20 or not (size := np.median(np.abs(steps), 0)).all():
+        return []
+    score = np.corrcoef(*steps.argsort(0).argsort(0).T)[0, 1]
+    slope = float(np.sign(score) * size[1] / size[0])
+    if abs(score) < _ALIKE or 1 / _FACTOR < slope < _FACTOR:
+        return []
+    what = f"energy against forces: found dE = {slope:.3g}·(−F·dR) with correlation {score:.2f} between {len(steps)} pairs of similar frames, expected 1"
+    unit = min(ENERGY_UNITS, key=lambda u: abs(np.log(abs(slope) * ENERGY_UNITS[u])))
+    suspect = "gradients in place of forces (sign)" if slope < 0 else f"energies in {unit} and forces in eV/Å"
+    return [Finding("error", "energy-forces", None, f"{what}; suspected: {suspect}")]
 
 
 def _neighbours(a: Frame, b: Frame) -> bool:

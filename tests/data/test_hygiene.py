@@ -116,6 +116,19 @@ def test_a_step_between_files_is_measured_with_its_error(sound):
     assert examine_labels(Dataset(tuple(same))).steps == ()
 
 
+def test_levels_of_theory_are_not_compared_with_each_other(sound):
+    """Two heads with other energies of the elements: no step is reported, and a wrong energy of one stands out as it does alone."""
+    fewer = [
+        f.replace(structure=Structure(NUMBERS[:-1], f.structure.positions[:-1]), labels=Labels(f.labels.energy + 100)) for f in sound[:20]
+    ]
+    zero = {1: -3.0, 6: 450.0, 8: -80.0}
+    low = [f.replace(head="low") for f in (*sound, *fewer)]
+    high = [f.replace(head="high", labels=Labels(f.labels.energy + sum(zero[z] for z in f.structure.numbers.tolist()))) for f in low]
+    high[30] = high[30].replace(labels=Labels(high[30].labels.energy + 3.0))
+    found = examine_labels(Dataset((*low, *high)))
+    assert found.steps == () and 260 + 30 in found.frames and 30 not in found.frames
+
+
 def test_turned_renumbered_and_moved_copies_are_nearly_the_same(sound):
     original = sound[3].structure
     order = [0, 1, 3, 2, 4]

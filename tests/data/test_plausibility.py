@@ -8,9 +8,11 @@ import pytest
 
 from eqpot.core.errors import DataError
 from eqpot.data import Dataset, LabelKeys, Units, check, inspect, read, reference_energies, require_sane, statistics
+from eqpot.data.unit_checks import energy_forces
 from eqpot.graph.structure import Frame, Labels, Structure
 
 SHARED = Path(__file__).resolve().parents[3] / "shared" / "data"
+SHIPPED = Path(__file__).parents[2] / "train" / "data" / "ethanol_gfn2.extxyz.xz"
 SETS = sorted(p.relative_to(SHARED).as_posix() for p in SHARED.glob("*/*.extxyz.gz"))
 
 
@@ -84,9 +86,48 @@ def test_forces_must_be_the_derivative_of_the_energy_along_a_trajectory():
     assert [(f.code, f.severity) for f in check(spring(60, 1.6))] == [("energy-forces", "warning")]
 
 
+@pytest.mark.parametrize(
+    ("energy", "forces", "suspect"),
+    [(1.0, 1.0, None), (23.06, 1.0, "kcal/mol"), (1 / 27.2114, 1.0, "Hartree"), (1.0, -1.0, "sign"), (1000.0, 1.0, "meV")],
+)
+def test_forces_must_be_the_derivative_of_the_energy_in_any_order(energy, forces, suspect):
+    """Molecules of a shuffled set, turned at random, are compared with the ones most like them."""
+    rng, frames = np.random.default_rng(0), []
+    for f in read(SHIPPED).shuffle(3):
+        turn = np.linalg.qr(rng.normal(size=(3, 3)))[0]
+        turn *= np.linalg.det(turn)
+        labels = Labels(energy * f.labels.energy, None if f.labels.forces is None else forces * f.labels.forces @ turn)
+        frames.append(f.replace(structure=Structure(f.structure.numbers, f.structure.positions @ turn + rng.normal(size=3)), labels=labels))
+    found = energy_forces(Dataset(tuple(frames)))
+    assert len(found) == (suspect is not None) and all(f.severity == "error" and suspect in f.message for f in found)
+
+
+def test_crystals_in_any_order_are_compared_in_their_cell():
+    """A chain of atoms across the boundary of its cell under springs; without enough frames nothing is said."""
+    rng, frames = np.random.default_rng(0), []
+    for _ in range(40):
+        moved = 0.05 * rng.normal(size=(3, 3))
+        structure = Structure(np.array([29, 29, 29]), np.eye(3) * [0.0, 2.5, 5.0] + moved, 7.5 * np.eye(3), np.ones(3, bool))
+        frames.append(Frame(structure, Labels(23.06 * 5 * np.sum(moved**2), -10 * moved)))
+    assert [f.code for f in energy_forces(Dataset(tuple(frames)))] == ["energy-forces"]
+    assert energy_forces(Dataset(tuple(frames[:8]))) == []
+
+
 def test_one_structure_with_two_energies_is_a_warning(water):
     (finding,) = require_sane(Dataset((water(-14.2), water(-14.3))))
     assert (finding.severity, finding.code, finding.frame) == ("warning", "conflicting-labels", 1)
+
+
+def test_levels_of_theory_are_checked_one_by_one(water):
+    """Two heads a thousand eV apart with the same structures are sound; an outlier or a conflict within one of them is found at its place."""
+    low, high = ([water(-14.2 - zero, 0.01 * k).replace(head=head) for k in range(12)] for head, zero in (("low", 0.0), ("high", 3000.0)))
+    assert check(Dataset((*low, *high))) == ()
+    assert {f.code for f in check(Dataset(tuple(f.replace(head="") for f in (*low, *high))))} >= {"conflicting-labels"}
+    high[5] = high[5].replace(labels=Labels(energy=-14.2))
+    (finding,) = check(Dataset((*low, *high)))
+    assert (finding.code, finding.frame) == ("energy-outlier", 17) and finding.message.startswith(
+        "head 'high': frame 17: energy: found +1000"
+    )
 
 
 def test_perfect_crystals_without_forces_by_symmetry_among_others_pass():
@@ -140,8 +181,7 @@ def test_declared_units_pass_the_checks(tmp_path, shared_file):
 
 def test_valence_only_energies_are_not_taken_for_another_unit():
     """GFN2-xTB counts valence electrons only; for ethanol that happens to be 1/13.6 of all electrons, which isolated atoms disprove."""
-    shipped = Path(__file__).parents[2] / "train" / "data" / "ethanol_gfn2.extxyz.xz"
-    assert not [f for f in check(read(shipped)) if f.severity == "error"]
+    assert not [f for f in check(read(SHIPPED)) if f.severity == "error"]
 
 
 def test_charges_sum_to_the_total_charge():
