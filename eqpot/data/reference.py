@@ -77,10 +77,10 @@ def reference_energies(
     if not labelled and len(given) < len(wanted):
         values = {name: given.get(name, 0.0) for name in wanted}
         return ReferenceEnergies(values, "none", len(given), len(wanted), "no energies: reference energies not given are zero")
-    isolated, notes = _isolated(labelled)
+    isolated, notes = isolated_energies(labelled)
     known = {**{name: e for name, e in isolated.items() if name in wanted}, **given}
     unknown = [name for name in wanted if name not in known]
-    fitted, rank, more = _fit([f for f in labelled if not is_isolated_atom(f)], known, unknown)
+    fitted, rank, more = fit_unknown([f for f in labelled if not is_isolated_atom(f)], known, unknown)
     parts = {"given": given, "isolated atoms": {n for n in isolated if n not in given}, "least squares": fitted}
     used = [source for source, names in parts.items() if names]
     values = {name: float({**known, **fitted}[name]) for name in wanted}
@@ -89,8 +89,8 @@ def reference_energies(
     return ReferenceEnergies(values, used[0] if len(used) == 1 else "mixed", len(known) + rank, len(wanted), message)
 
 
-def _isolated(frames: Sequence[Frame]) -> tuple[dict[str, float], list[str]]:
-    """Lowest energy of each element's isolated atoms: the ground state among what is there."""
+def isolated_energies(frames: Sequence[Frame]) -> tuple[dict[str, float], list[str]]:
+    """Lowest energy of each element's isolated atoms among labelled frames, the ground state of what is there, and notes."""
     found: dict[str, list[float]] = {}
     for frame in filter(is_isolated_atom, frames):
         found.setdefault(symbol(frame.structure.numbers[0]), []).append(energy_of(frame))
@@ -102,8 +102,12 @@ def _isolated(frames: Sequence[Frame]) -> tuple[dict[str, float], list[str]]:
     return {name: min(e) for name, e in found.items()}, notes
 
 
-def _fit(frames: Sequence[Frame], known: Mapping[str, float], unknown: Sequence[str]) -> tuple[dict[str, float], int, list[str]]:
-    """Least squares for the unknown elements after taking off the known ones: values, rank, notes."""
+def fit_unknown(frames: Sequence[Frame], known: Mapping[str, float], unknown: Sequence[str]) -> tuple[dict[str, float], int, list[str]]:
+    """Least squares for the unknown elements of labelled frames after taking off the known ones: values, rank, notes.
+
+    Raises:
+        DataError: an unknown element that is in no frame.
+    """
     if not unknown:
         return {}, 0, []
     names = [*unknown, *known]

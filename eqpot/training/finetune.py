@@ -14,32 +14,11 @@ from eqpot.models import Normalization
 from eqpot.potential import ModelSpec, Params, Potential
 from eqpot.potential.archive import flat_shapes, flatten, unflatten
 from eqpot.training.config import FitConfig
+from eqpot.training.finetune_references import STEP, compare, settle
+from eqpot.training.loss_config import require_outputs
 
-STEP = 0.1
-"""Mean deviation of the new energies from the base's predictions [eV/atom] from which on they are taken for another level of theory."""
-COMPARED = 200
-"""New frames that are compared with the base's predictions."""
 OUTPUTS = ("noise", "charges", "direct_forces")
 """Keys of the model that may be switched when training goes on."""
-
-
-@dataclass(frozen=True)
-class Agreement:
-    """New labels against the predictions of a base.
-
-    Attributes:
-        step: median of (E − E_base)/n [eV/atom].
-        elements: change of each element's reference energy that explains it best [eV].
-        rest: RMS of what is left of it [eV/atom].
-        explained: share of the mean square force that the base predicts; None without forces.
-        frames: how many were compared.
-    """
-
-    step: float
-    elements: dict[str, float]
-    rest: float
-    explained: float | None
-    frames: int
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,7 +47,7 @@ def start_from(config: FitConfig, train: Dataset, replay: Dataset | None) -> Sta
 
     Args:
         config: with `finetune`.
-        train: new frames.
+        train: new frames, with isolated atoms.
         replay: frames that the base was trained on, mixed in against forgetting.
 
     Raises:
@@ -80,24 +59,25 @@ def start_from(config: FitConfig, train: Dataset, replay: Dataset | None) -> Sta
     base = Potential.load(choice.base)
     heads, head = _heads(base, choice.head)
     model = _model(config, base, heads)
-    elements = tuple(sorted({*base.elements, *train.elements, *(replay.elements if replay else ())}, key=atomic_number))
+    elements = tuple(sorted({*base.elements, *train.elements}, key=atomic_number))
     notes = [f"fine-tunes {choice.base}"]
     if new := [e for e in elements if e not in base.elements]:
         notes.append(f"{', '.join(new)} new to the base: their parameters start as the mean of those of the known elements")
-    source = _sources(base, heads)
-    old = np.reshape(base.reference_energies, (-1, len(base.elements)))
-    references = np.full((max(1, len(heads)), len(elements)), np.nan)
-    for h, row in enumerate(source):
-        references[h, [elements.index(e) for e in base.elements]] = old[row]
-    target = heads.index(head) if heads else 0
-    references[target], more = _references(config, base, train, elements, references[target], source[target])
-    references = np.where(np.isnan(references), references[target], references)  # an element new to an old head: never trained there
+    source, target = _sources(base, heads), heads.index(head) if heads else 0
+    own = train if not heads else Dataset(tuple(f for f in train if (f.head or heads[0]) == head))
+    settled = settle(config, base, own, elements, source[target])
+    wide = _normalization(base, elements, source, target, settled.shifts)
+    references = _references(base, elements, source, target, settled.references)
+    mixed = Dataset(tuple(f for f in train if not is_isolated_atom(f)))
+    notes += settled.notes
     if replay is not None:
-        more.append(_check_replay(choice, base, replay, target, head))
-        train = _replayed(config, train, replay, heads[0] if heads else "")
-    spec = ModelSpec(model, elements, _normalization(base, elements, source), config.training.backend, config.training.products)
+        known = (base.heads or ("base",)) if heads else ("",)
+        replay = Dataset(tuple(f.replace(head=f.head if f.head in known else known[0]) for f in replay))
+        notes.append(_check_replay(choice, base, replay, head))
+        mixed += _replayed(config, replay)
+    spec = ModelSpec(model, elements, wide, config.training.backend, config.training.products)
     seeds = [config.seed * 1009 + k for k in range(config.ensemble.members)]
-    return Start(spec, widened(base, spec, source, seeds), references, references[target], train, (*notes, *filter(None, more)))
+    return Start(spec, widened(base, spec, source, seeds), references, references[target], mixed, tuple(notes))
 
 
 def _heads(base: Potential, name: str | None) -> tuple[tuple[str, ...], str]:
@@ -122,16 +102,26 @@ def _model(config: FitConfig, base: Potential, heads: tuple[str, ...]) -> Any:
         raise ConfigError(f"model.{foreign[0]}: fine-tuning keeps the architecture of {config.finetune.base}; leave it out")  # type: ignore[union-attr]
     changes = {name: getattr(config.model, name) for name in given & {*OUTPUTS}}
     changes.setdefault("direct_forces", False)  # what pretraining read directly, training differentiates
-    return base.spec.config.changed(**changes, heads=heads, preset=None)
+    model = base.spec.config.changed(**changes, heads=heads, preset=None)
+    require_outputs(model, config.loss, config.asked)
+    return model
 
 
-def _normalization(base: Potential, elements: tuple[str, ...], source: list[int]) -> Normalization:
+def _normalization(base: Potential, elements: tuple[str, ...], source: list[int], target: int, shifts: dict[str, float]) -> Normalization:
+    """The base's, with shifts for all heads and elements: those given at the target, elsewhere the mean of the known for a new element."""
     old = base.spec.normalization
-    if not old.shift:
-        return old
-    rows = np.reshape(old.shift, (-1, len(base.elements)))
-    shift = [rows[h, base.elements.index(e)] if e in base.elements else rows[h].mean() for h in source for e in elements]
-    return dataclasses.replace(old, shift=tuple(map(float, shift)))
+    rows = np.reshape(old.shifts(base.spec.config.n_heads, len(base.elements)), (-1, len(base.elements)))
+    every = np.array([[row[base.elements.index(e)] if e in base.elements else row.mean() for e in elements] for row in rows[source]])
+    every[target] = [shifts[e] for e in elements]
+    return dataclasses.replace(old, shift=tuple(map(float, every.ravel())) if every.any() else ())
+
+
+def _references(base: Potential, elements: tuple[str, ...], source: list[int], target: int, own: dict[str, float]) -> np.ndarray:
+    """Those given at the target; elsewhere the base's, and for an element that is new to it, which is never trained there, those of the target."""
+    rows = np.reshape(base.reference_energies, (-1, len(base.elements)))
+    every = np.array([[row[base.elements.index(e)] if e in base.elements else own[e] for e in elements] for row in rows[source]])
+    every[target] = [own[e] for e in elements]
+    return every
 
 
 def widened(base: Potential, spec: ModelSpec, source: list[int], seeds: list[int]) -> Params:
@@ -182,84 +172,33 @@ def _by_element(value: np.ndarray, known: tuple[str, ...], wanted: tuple[str, ..
     return value
 
 
-def _references(
-    config: FitConfig, base: Potential, train: Dataset, elements: tuple[str, ...], known: np.ndarray, head: int
-) -> tuple[np.ndarray, list[str]]:
-    """Reference energies of the new frames' head, and what to say about them."""
-    choice, given = config.finetune, config.data.reference_energies or {}
-    assert choice is not None
-    agreement = compare(base, train, elements, np.nan_to_num(known), head)
-    notes = []
-    if agreement.explained is not None and agreement.explained < 0 and not choice.allow_disagreement:
-        raise DataError(
-            f"finetune: the base's forces are further from the new ones than zero would be (explained share {agreement.explained:.2f} over "
-            f"{agreement.frames} frames); are units, signs and geometries right? Else set finetune.allow_disagreement"
-        )
-    steps = ", ".join(f"{e} {v:+.3f}" for e, v in agreement.elements.items())
-    if choice.reference_energies == "keep":
-        if abs(agreement.step) > STEP and not choice.allow_disagreement:
-            raise DataError(
-                f"finetune: the new energies lie {agreement.step:+.3f} eV/atom from the base's predictions (by element: {steps} eV), so they are of "
-                "another level of theory, have other reference energies or another unit; set finetune.reference_energies to 'refit' to take new ones "
-                "from the data"
-            )
-        values = np.array([known[k] if not np.isnan(known[k]) else agreement.elements[e] for k, e in enumerate(elements)])
-    else:
-        values = np.nan_to_num(known) + np.array([agreement.elements.get(e, 0.0) for e in elements])
-        notes.append(f"reference energies moved by {steps} eV; {agreement.rest:.3f} eV/atom RMS are left to learn")
-    return np.array([given.get(e, v) for e, v in zip(elements, values, strict=True)]), notes
-
-
-def compare(base: Potential, train: Dataset, elements: tuple[str, ...], references: np.ndarray, head: int = 0) -> Agreement:
-    """What the base says about new frames; of frames with elements that it does not know, the whole energy counts as deviation."""
-    frames = [f for f in train if not is_isolated_atom(f)]
-    frames = [frames[k] for k in np.linspace(0, len(frames) - 1, min(COMPARED, len(frames))).astype(int)]
-    known = [f for f in frames if set(Dataset((f,)).elements) <= set(base.elements)]
-    name = base.heads[head] if base.heads else None
-    results = dict(zip(map(id, known), base.predict([f.structure for f in known], name) if known else [], strict=True))
-    z = np.array([atomic_number(e) for e in elements])
-    rows, deviations = [], []
-    for frame in frames:
-        if frame.labels.energy is None:
-            continue
-        counts = (np.asarray(frame.structure.numbers)[:, None] == z).sum(0)
-        result = results.get(id(frame))
-        expected = result.energy if result else float(counts @ references)
-        rows.append(counts / counts.sum())
-        deviations.append((frame.labels.energy - expected) / counts.sum())
-    design, deviation = np.array(rows).reshape(-1, len(z)), np.array(deviations)
-    mean = deviation.mean() if len(deviation) else 0.0
-    moved = mean + np.linalg.lstsq(design, deviation - mean, rcond=1e-3)[0] if len(deviation) else np.zeros(len(z))
-    rest = deviation - design @ moved
-    both = [(f.labels.forces, results[id(f)].forces) for f in known if f.labels.forces is not None]
-    square = sum(float((y**2).sum()) for y, _ in both)
-    explained = 1 - sum(float(((y - p) ** 2).sum()) for y, p in both) / square if square else None
-    step = float(np.median(deviation)) if len(deviation) else 0.0
-    return Agreement(step, dict(zip(elements, map(float, moved), strict=True)), float(np.sqrt(np.mean(rest**2))), explained, len(frames))
-
-
-def _check_replay(choice: Any, base: Potential, replay: Dataset, target: int, head: str) -> str:
+def _check_replay(choice: Any, base: Potential, replay: Dataset, head: str) -> str:
+    """Refuse frames that the base was not trained on; what there is to say of the others."""
     if unknown := sorted(set(replay.elements) - set(base.elements)):
         raise DataError(
             f"finetune.replay: found {unknown[0]}, which the base does not know; replayed frames are those that it was trained on"
         )
-    if choice.reference_energies == "refit" and target == 0:
+    heads = sorted({f.head for f in replay})
+    if choice.reference_energies == "refit" and head in heads:
         raise ConfigError(
             "finetune.replay: replayed frames keep the base's level of theory while the reference energies are refitted; give the new frames a "
             "head of their own with finetune.head"
         )
-    agreement = compare(base, replay, base.elements, np.reshape(base.reference_energies, (-1, len(base.elements)))[0])
+    agreement = compare(base, replay)
     if abs(agreement.step) > STEP and not choice.allow_disagreement:
         raise DataError(
             f"finetune.replay: these energies lie {agreement.step:+.3f} eV/atom from the base's predictions; expected its training data"
         )
-    return f"{len(replay)} frames are replayed" + (f" at the head 'base'; the new ones are at '{head}'" if target else "")
+    names = ", ".join(f"'{name}'" for name in heads)
+    return f"{len(replay)} frames are replayed" + (
+        f" at the head {names}; the new ones are at '{head}'" if head and heads != [head] else ""
+    )
 
 
-def _replayed(config: FitConfig, train: Dataset, replay: Dataset, old: str) -> Dataset:
+def _replayed(config: FitConfig, replay: Dataset) -> Dataset:
+    """The frames that are mixed in, with their weight."""
     choice = config.finetune
     assert choice is not None
     if choice.replay_frames is not None:
         replay = replay.shuffle(config.seed)[: choice.replay_frames]
-    again = tuple(f.replace(head=old, weight=f.weight * choice.replay_weight) for f in replay if not is_isolated_atom(f))
-    return train + Dataset(again)
+    return Dataset(tuple(f.replace(weight=f.weight * choice.replay_weight) for f in replay if not is_isolated_atom(f)))
