@@ -13,6 +13,9 @@ def evaluate(
     potential: Annotated[Path, typer.Argument(help="Potential file (.safetensors).", show_default=False)],
     data: Annotated[list[str], typer.Argument(help="Labelled structures: extended XYZ (.gz, .xz) or ASE database.", show_default=False)],
     index: Annotated[str | None, typer.Option(help="Which frames, as a Python slice such as ':100' or '::10'.", show_default=False)] = None,
+    head: Annotated[
+        str | None, typer.Option(help="Level of theory to compare at; by default that which each frame names.", show_default=False)
+    ] = None,
     uncertainty: Annotated[bool, typer.Option("--uncertainty", help="All scores of σ, with ranges, and by element.")] = False,
     report: Annotated[Path | None, typer.Option(help="Write an HTML report here.", show_default=False)] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing report.")] = False,
@@ -22,13 +25,17 @@ def evaluate(
     from eqpot.cli.reporting import write_run_report
     from eqpot.cli.selection import as_slice
     from eqpot.cli.uncertainty_tables import scores_of, uncertainty_tables
-    from eqpot.data import read
+    from eqpot.data import Dataset, read
     from eqpot.potential import Potential
     from eqpot.training import evaluate as compare
 
     target = new_file(report, overwrite) if report else None
     model = Potential.load(potential)
-    evaluation = compare(model, read(data, index=as_slice(index)))
+    frames = read(data, index=as_slice(index))
+    if head is not None:
+        model.head_index(head)
+        frames = Dataset(tuple(f.replace(head=head) for f in frames))
+    evaluation = compare(model, frames)
     scores = scores_of(evaluation, str(potential), uncertainty)
     if target:
         write_run_report(target, f"{potential.name} on {', '.join(data)}", model, None, {"data": evaluation})

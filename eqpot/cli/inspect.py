@@ -7,15 +7,20 @@ import typer
 from rich.markup import escape
 
 from eqpot.cli.console import columns, console, facts, new_file, print_json
+from eqpot.cli.selection import Keys, UnitsOf, as_keys, as_units
 from eqpot.core.errors import EqpotError
 from eqpot.core.units import EV_PER_A3_TO_GPA
 
 MAX_ROWS = 20
 """Suspicious frames listed on the terminal; --json and --write-suspicious give all."""
+MAX_FRAMES = 20_000
+"""Frames of a store that are looked at, drawn at random; as many as a fit checks."""
 
 
 def inspect(
-    target: Annotated[list[str], typer.Argument(help="Data files, or one potential file (.safetensors).", show_default=False)],
+    target: Annotated[list[str], typer.Argument(help="Data files, one store, or one potential file (.safetensors).", show_default=False)],
+    key: Keys = None,
+    unit: UnitsOf = None,
     potential: Annotated[
         Path | None, typer.Option(help="Judge the labels of the data with this potential (.safetensors).", show_default=False)
     ] = None,
@@ -31,15 +36,18 @@ def inspect(
     """
     if len(target) > 1 or Path(target[0]).suffix != ".safetensors":
         written = new_file(write_suspicious, overwrite) if write_suspicious else None
-        _inspect_data(target, potential, written, as_json)
-    elif potential or write_suspicious:
-        raise EqpotError(f"{target[0]} is a potential: --potential and --write-suspicious are for data; give the data files first")
+        _inspect_data(target, key, unit, potential, written, as_json)
+    elif potential or write_suspicious or key or unit:
+        raise EqpotError(
+            f"{target[0]} is a potential: --key, --unit, --potential and --write-suspicious are for data; give the data files first"
+        )
     else:
         _inspect_potential(Path(target[0]), as_json)
 
 
 def _inspect_potential(path: Path, as_json: bool) -> None:
     from eqpot.potential import Potential
+    from eqpot.training.report_run import references
 
     potential = Potential.load(path)
     config = potential.spec.config
@@ -49,19 +57,21 @@ def _inspect_potential(path: Path, as_json: bool) -> None:
             "members": potential.n_members,
             "parameters": potential.n_parameters,
             "dtype": potential.dtype,
+            "heads": potential.heads,
         }
         print_json(
             {**rows, "reference_energies": potential.reference_energies, "model": config.model_dump(), "metadata": potential.metadata}
         )
         return
     meta = potential.metadata
-    references = ", ".join(f"{e} {v:.4f}" for e, v in zip(potential.elements, potential.reference_energies, strict=True))
+    source = meta.get("reference_energies", {}).get("source", "unknown source")
+    zeros = [(head, ", ".join(f"{e} {v:.4f}" for e, v in values.items())) for head, values in references(potential).items()]
     rows = [
         ("elements", ", ".join(potential.elements)),
         ("members", f"{potential.n_members} × {potential.n_parameters:,} parameters, {potential.dtype}"),
         ("model", config.summary),
         ("range", f"cutoff {potential.cutoff} Å, {config.n_layers} layers: sees {potential.receptive_field:g} Å"),
-        ("reference energies [eV]", f"{references} ({meta.get('reference_energies', {}).get('source', 'unknown source')})"),
+        *[("reference energies [eV]", f"{f'{head}: ' if head else ''}{values} ({source})") for head, values in zeros],
     ]
     if "data" in meta:
         rows.append(
@@ -75,24 +85,40 @@ def _inspect_potential(path: Path, as_json: bool) -> None:
         console.print(columns("\nValidation errors", ["", "MAE", "RMSE", "unit"], rows))
 
 
-def _inspect_data(paths: list[str], potential: Path | None, suspicious: Path | None, as_json: bool) -> None:
+def _inspect_data(
+    paths: list[str], key: list[str] | None, unit: list[str] | None, potential: Path | None, suspicious: Path | None, as_json: bool
+) -> None:
     from eqpot.data import inspect as look
-    from eqpot.data import read
     from eqpot.data.hygiene import write_suspects
 
-    dataset = read(paths)
+    dataset, note = _read(paths, key, unit)
     inspection = look(dataset, _opinion(potential, dataset) if potential else None)
     if suspicious:
         write_suspects(suspicious, dataset.frames, inspection.hygiene.suspects, overwrite=True)
     if as_json:
-        print_json(inspection.as_dict())
+        print_json(inspection.as_dict() | ({"note": note} if note else {}))
     else:
         _print_inspection(", ".join(paths), inspection)
+        if note:
+            console.print(f"\n[dim]{escape(note)}[/]")
         _print_suspects(inspection.hygiene, f"{potential}" if potential else "the best pair potential of the set; --potential judges finer")
         if suspicious:
             console.print(f"\nsuspicious frames  {suspicious}")
     if any(f.severity == "error" for f in inspection.findings):
         raise typer.Exit(1)
+
+
+def _read(paths: list[str], key: list[str] | None, unit: list[str] | None) -> tuple[Any, str]:
+    """The frames of files, or of a store as many as are looked at; and what to say about it."""
+    from eqpot.data import Store, is_store, read
+
+    if len(paths) > 1 or not is_store(paths[0]):
+        return read(paths, keys=as_keys(key), units=as_units(unit)), ""
+    if key or unit:
+        raise EqpotError(f"{paths[0]} is a store: its keys and units were settled when it was made; leave --key and --unit out")
+    store = Store.open(paths[0])
+    frames = store.sample(MAX_FRAMES)
+    return frames, "" if len(frames) == len(store) else f"these are {len(frames):,} of the {len(store):,} frames, drawn at random"
 
 
 def _opinion(path: Path, dataset: Any) -> Any:

@@ -1,24 +1,20 @@
 """`eqpot prepare`: make a store, for data sets larger than memory."""
 
-from collections.abc import Iterable, Sequence
-from dataclasses import fields
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from eqpot.cli.console import console, facts, print_json, progress_bar
-from eqpot.core.errors import DataError, did_you_mean
+from eqpot.cli.selection import Keys, UnitsOf, as_keys, as_units
 
 
 def prepare(
     data: Annotated[
         list[str], typer.Argument(metavar="DATA... OUT", help="Data files or patterns, then the new folder.", show_default=False)
     ],
-    key: Annotated[list[str] | None, typer.Option(metavar="LABEL=NAME", help="Name of a label in the files, such as energy=E_dft.")] = None,
-    unit: Annotated[
-        list[str] | None, typer.Option(metavar="KIND=UNIT", help="Unit of energy, length or stress, such as energy=Ry.")
-    ] = None,
+    key: Keys = None,
+    unit: UnitsOf = None,
     shard_mb: Annotated[float, typer.Option(help="Size of a shard [MB].", min=0.01)] = 64.0,
     allow: Annotated[list[str] | None, typer.Option(help="Code of a data check to accept; see eqpot inspect.")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace OUT; the old one is moved to OUT.previous-1.")] = False,
@@ -28,12 +24,12 @@ def prepare(
 
     Needs memory for one shard, however large the files are.
     """
-    from eqpot.data import FrameStream, LabelKeys, Units, prepare_store
+    from eqpot.data import FrameStream, prepare_store
 
     if len(data) < 2:
         raise typer.BadParameter("expected data files and then the folder to make", param_hint="DATA... OUT")
     *files, out = data
-    stream = FrameStream(files, LabelKeys(**_pairs("key", key, _names(LabelKeys))), Units(**_pairs("unit", unit, _names(Units))))
+    stream = FrameStream(files, as_keys(key), as_units(unit))
     with progress_bar() as progress:
         task = progress.add_task("writing", total=len(stream))
         store = prepare_store(
@@ -49,23 +45,6 @@ def prepare(
         print_json({"store": Path(out), **store.folder.header})
     else:
         _print(store, out)
-
-
-def _names(record: Any) -> list[str]:
-    return [f.name for f in fields(record)]
-
-
-def _pairs(option: str, entries: Sequence[str] | None, known: Iterable[str]) -> dict[str, str]:
-    """'energy=E_dft' → {'energy': 'E_dft'}."""
-    pairs = {}
-    for entry in entries or ():
-        name, sign, value = entry.partition("=")
-        if not sign or name not in known:
-            raise DataError(
-                f"--{option}: found '{entry}', expected {'LABEL=NAME' if option == 'key' else 'KIND=UNIT'} ({did_you_mean(name, known)})"
-            )
-        pairs[name] = value
-    return pairs
 
 
 def _print(store: Any, out: str) -> None:

@@ -28,9 +28,9 @@ from eqpot.data.io import FORMATS, read, write
 from eqpot.data.keys import KNOWN, LabelKeys, Units
 from eqpot.data.plausibility import Finding, check, require_sane
 from eqpot.data.prepare import StoreWriter, prepare_store
-from eqpot.data.reference import ReferenceEnergies, reference_energies, subtract
+from eqpot.data.reference import ReferenceEnergies, fit_unknown, isolated_energies, reference_energies, subtract
 from eqpot.data.statistics import Statistics, statistics
-from eqpot.data.store import Frames, Store, is_store, isolated_atoms, key_numbers, shared_structures
+from eqpot.data.store import Frames, Store, group_names, is_store, isolated_atoms, key_numbers, shared_structures
 from eqpot.data.stream import FrameStream
 
 __all__ = [
@@ -48,11 +48,14 @@ __all__ = [
     "StoreWriter",
     "Units",
     "check",
+    "fit_unknown",
     "format_frame",
+    "group_names",
     "inspect",
     "is_isolated_atom",
     "is_store",
     "isolated_atoms",
+    "isolated_energies",
     "key_numbers",
     "prepare_store",
     "read",

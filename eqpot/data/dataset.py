@@ -96,7 +96,7 @@ class Dataset:
 
     @cached_property
     def content_hash(self) -> str:
-        """SHA-256 over numbers, positions, cells, periodicity, charges, labels and their heads, in order; independent of any file."""
+        """SHA-256 over numbers, positions, cells, periodicity, charges, labels, their heads and weights, in order; independent of any file."""
         digest = hashlib.sha256()
         for frame in self.frames:
             update_hash(digest, frame)
@@ -166,6 +166,8 @@ def update_hash(digest: Any, frame: Frame) -> None:
         digest.update(b"total_charge" + np.float64(frame.structure.charge).tobytes())
     if frame.head:
         digest.update(b"head" + frame.head.encode())
+    if frame.weight != 1:
+        digest.update(b"weight" + np.float64(frame.weight).tobytes())
     digest.update(f"end of {len(frame)} atoms".encode())
 
 

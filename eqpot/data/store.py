@@ -232,6 +232,13 @@ def isolated_atoms(frames: Frames) -> np.ndarray:
     return frames.isolated if isinstance(frames, Store) else np.array([is_isolated_atom(f) for f in frames], bool)
 
 
+def group_names(frames: Frames) -> np.ndarray:
+    """Name of each frame's group, [frames]."""
+    if isinstance(frames, Store):
+        return np.array(frames.folder.header["groups"], str)[frames.column("group")]
+    return np.array([f.group for f in frames], str)
+
+
 def shared_structures(frames: Frames, other: Frames) -> np.ndarray:
     """Indices of frames whose structure is also in `other` (isolated atoms aside); as `Dataset.overlap`, from the first 8 bytes of the keys."""
     return np.flatnonzero(np.isin(key_numbers(frames), key_numbers(other)) & ~isolated_atoms(frames))

@@ -4,7 +4,7 @@ What shares a batch is settled by a layout (see `sizes` and `packing`) as a pure
 Every batch is dealt to shards of one padded size, which is the leading axis of all its arrays, so that devices take one each.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
@@ -13,8 +13,9 @@ import jax
 import numpy as np
 from jaxtyping import Bool, Float
 
-from eqpot.core.errors import DataError
+from eqpot.core.errors import DataError, did_you_mean
 from eqpot.core.tree import record
+from eqpot.data import Frames, group_names
 from eqpot.graph import Capacity, Graph, collate
 from eqpot.graph.graph import Either
 from eqpot.training.packing import Packing
@@ -103,9 +104,7 @@ class Batches:
     @cached_property
     def layout(self) -> SizeClasses | Packing:
         """Which structures share a batch, and the padded sizes."""
-        if self.batch_atoms is None:
-            return SizeClasses(self.sizes, self.batch_size, self.shards)
-        return Packing(self.sizes, self.batch_atoms, self.shards)
+        return layout_of(self.sizes, self.batch_size, self.batch_atoms, self.shards)
 
     @property
     def classes(self) -> list[tuple[np.ndarray, Capacity]]:
@@ -194,6 +193,16 @@ class Batches:
         return targets
 
 
+def layout_of(sizes: Sizes, batch_size: int, batch_atoms: int | None, shards: int = 1) -> SizeClasses | Packing:
+    """Batches of structures of these sizes: packed to `batch_atoms` where that is given, else counted."""
+    return SizeClasses(sizes, batch_size, shards) if batch_atoms is None else Packing(sizes, batch_atoms, shards)
+
+
+def structures_per_batch(samples: Sequence[Sample], batch_size: int, batch_atoms: int | None) -> int:
+    """How many structures share a batch; packed, about so many."""
+    return batch_size if batch_atoms is None else max(1, int(batch_atoms / sizes_of(samples).atoms.mean()))
+
+
 def _no_labels(capacity: Capacity, members: int, dtype: str) -> Targets:
     """Targets of a batch without any label."""
     G, N = capacity.graphs, capacity.atoms
@@ -221,3 +230,21 @@ def bootstrap_weights(members: int, samples: int, seed: int, bootstrap: bool) ->
         return np.ones((members, samples))
     weights = np.random.default_rng([seed, 0xB007]).exponential(size=(members, samples))
     return weights / weights.mean(1, keepdims=True)
+
+
+def group_weights(frames: Frames, factors: Mapping[str, float]) -> np.ndarray:
+    """Factor of each frame by the name of its group, one for the groups that are not named, [frames].
+
+    Raises:
+        DataError: a name that no frame has, or factors that leave nothing.
+    """
+    names = group_names(frames).tolist()
+    for name in factors:
+        if name not in names:
+            raise DataError(
+                f"loss.groups: found '{name}', expected the group of some training frame, as read from data.keys.group; {did_you_mean(name, {*names})}"
+            )
+    weights = np.array([factors.get(name, 1.0) for name in names])
+    if not weights.any():
+        raise DataError("loss.groups: found 0 for the groups of all training frames, expected one that counts")
+    return weights

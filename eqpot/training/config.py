@@ -1,83 +1,18 @@
 """What a user chooses about a fit. One YAML file maps to `FitConfig`, key by key; see `train/recipes/`."""
 
-from typing import Any, Literal, get_args
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from eqpot.core.config import Config
+from eqpot.core.config import Config, build, load_yaml
 from eqpot.core.errors import ConfigError
-from eqpot.data import LabelKeys, Units
 from eqpot.models import EquivariantConfig, LinearConfig, ModelConfig
 from eqpot.nn import choose_backend
 from eqpot.potential import Products
-
-
-class KeysConfig(Config):
-    """Names of labels in the files; left out, the usual names are found by themselves; '' ignores a label."""
-
-    energy: str | None = None
-    forces: str | None = None
-    stress: str | None = None
-    virial: str | None = None
-    charges: str | None = None
-    dipole: str | None = None
-    total_charge: str | None = None
-    group: str | None = None
-    weight: str | None = None
-    head: str | None = None
-
-    def label_keys(self) -> LabelKeys:
-        """As the readers take them."""
-        return LabelKeys(**self.model_dump())
-
-
-class UnitsConfig(Config):
-    """Units of the files; everything is converted to eV, Å, eV/Å³ on reading."""
-
-    energy: str = "eV"
-    length: str = "Angstrom"
-    stress: str = "eV/A^3"
-
-    def units(self) -> Units:
-        """As the readers take them."""
-        return Units(**self.model_dump())
-
-
-class DataConfig(Config):
-    """Where the structures come from."""
-
-    train: str | tuple[str, ...] | None = Field(default=None, description="file, list of files or glob")
-    valid: str | tuple[str, ...] | float | int = Field(
-        default=0.1, description="file(s), or a fraction or number of training frames to hold out"
-    )
-    test: str | tuple[str, ...] | float | int | None = Field(
-        default=None, description="file(s) to evaluate after the fit, or a share of the training frames"
-    )
-    calibrate: str | tuple[str, ...] | float | int | None = Field(
-        default=None, description="file(s), or a share of the training frames, never trained on, that the uncertainty is calibrated with"
-    )
-    heads: dict[str, str | tuple[str, ...]] = Field(
-        default={}, description="in place of train: files by level of theory, each of which gets a head of its own"
-    )
-    max_train: int | None = Field(default=None, ge=1, description="use this many training frames, chosen by the seed")
-    keys: KeysConfig = KeysConfig()
-    units: UnitsConfig = UnitsConfig()
-    reference_energies: dict[str, float] | None = Field(
-        default=None, description="energy of each element's atom [eV]; else isolated atoms, else fitted"
-    )
-    hygiene: bool = Field(
-        default=False, description="after the fit, look for training frames with wrong labels and write them to suspicious.extxyz"
-    )
-    allow: tuple[str, ...] = Field(default=(), description="codes of data checks to accept, such as 'large-force'; see eqpot inspect")
-
-    @field_validator("valid", "test", "calibrate")
-    @classmethod
-    def _share_is_sensible(cls, value: Any) -> Any:
-        if isinstance(value, int | float) and not isinstance(value, bool) and value <= 0:
-            raise ConfigError("expected a positive fraction or number of frames to hold out")
-        if isinstance(value, float) and value >= 1:
-            raise ConfigError("expected a fraction below 1, a whole number of frames, or a file")
-        return value
+from eqpot.training.data_config import DataConfig
+from eqpot.training.loss_config import LossConfig, StageTwoConfig, require_outputs
 
 
 class EnsembleConfig(Config):
@@ -96,83 +31,6 @@ class EnsembleConfig(Config):
         if self.last_layer and self.members > 1:
             raise ConfigError(f"last_layer is for one member: found {self.members}, whose spread is an uncertainty already")
         return self
-
-
-Quantity = Literal["energy", "forces", "stress", "charges", "dipole"]
-"""What can be labelled."""
-QUANTITIES: tuple[Quantity, ...] = get_args(Quantity)
-Form = Literal["squared", "huber", "norm"]
-
-
-class LossConfig(Config):
-    """What is made small: weighted means of errors over the labels that exist.
-
-    loss = energy·⟨(ΔE/n)²⟩ + forces·⟨ΔF²⟩ + stress·⟨Δσ²⟩ + charges·⟨Δq²⟩ + dipole·⟨(Δd/n)²⟩, in eV per atom, eV/Å per component, eV/Å³ per
-    component, e, e·Å per atom. A frame without a label takes no part in that mean.
-    """
-
-    energy: float = Field(default=100.0, ge=0)
-    forces: float = Field(default=10.0, ge=0)
-    stress: float = Field(default=1000.0, ge=0)
-    charges: float = Field(default=10.0, ge=0, description="for a model with charges")
-    dipole: float = Field(default=10.0, ge=0, description="for a model with charges")
-    form: Form | None = Field(
-        default=None,
-        description="'squared'; 'huber': linear beyond the size `huber`; 'norm': length of the error vector of an atom or structure; "
-        "default 'huber' where `huber` is given, else 'squared'",
-    )
-    forms: dict[Quantity, Form] = Field(default={}, description="forms that differ, such as {forces: norm}")
-    huber: float | None = Field(default=None, gt=0, description="size of an error, in the units above, from which on it counts linearly")
-    noise: Literal["none", "learned", "atoms"] = Field(
-        default="none",
-        description="weights by maximum likelihood: 'learned' trains a noise σ per quantity, 'atoms' one per atom (needs model.noise); "
-        "the weights above then only say what counts (0 or not)",
-    )
-    beta: float = Field(default=0.5, ge=0, le=1, description="for noise 'atoms': each term is weighted by its σ to the power 2·beta")
-    net_force: float = Field(default=0.0, ge=0, description="weight of ⟨(ΣF/n)²⟩ of each structure, for a model with direct forces")
-    net_torque: float = Field(default=0.0, ge=0, description="weight of ⟨(Σ r×F/n)²⟩ of each molecule, for a model with direct forces")
-
-    @model_validator(mode="after")
-    def _something_is_learned(self) -> "LossConfig":
-        if not any(getattr(self, name) for name in {"energy", "forces", "stress", *self.model_fields_set}.intersection(QUANTITIES)):
-            raise ConfigError("all weights are zero: nothing would be learned")
-        if "huber" in (self.form, *self.forms.values()) and self.huber is None:
-            raise ConfigError("form 'huber' needs the size 'huber' from which on an error counts linearly")
-        if self.noise != "none" and (self.huber is not None or {self.form, *self.forms.values()} - {None, "squared"}):
-            raise ConfigError(f"noise '{self.noise}' is the likelihood of a normal distribution: form must be 'squared'")
-        return self
-
-    def form_of(self, name: str) -> Form:
-        """How errors of a quantity count."""
-        chosen: dict[str, Form] = {**self.forms}
-        return chosen.get(name) or self.form or ("huber" if self.huber is not None else "squared")
-
-    def __hash__(self) -> int:
-        return hash(self.model_dump_json())
-
-    @property
-    def weights(self) -> dict[str, float]:
-        """Weight of each quantity; with a likelihood, one for those that count."""
-        weights = {name: getattr(self, name) for name in QUANTITIES}
-        return weights if self.noise == "none" else {name: float(w > 0) for name, w in weights.items()}
-
-
-class StageTwoConfig(Config):
-    """The end of the training, in which energies count more and parameters are averaged at a constant rate."""
-
-    start: float = Field(default=0.75, gt=0, lt=1, description="share of the epochs after which it begins")
-    energy: float = Field(default=1000.0, ge=0)
-    forces: float = Field(default=10.0, ge=0)
-    stress: float = Field(default=1000.0, ge=0)
-    charges: float = Field(default=10.0, ge=0)
-    dipole: float = Field(default=10.0, ge=0)
-    learning_rate: float = Field(default=1e-3, gt=0, le=1)
-    average: Literal["swa", "ema"] = Field(default="swa", description="equal average over the stage, or the exponential one goes on")
-
-    @property
-    def weights(self) -> dict[str, float]:
-        """Weight of each quantity."""
-        return {name: getattr(self, name) for name in QUANTITIES}
 
 
 class FinetuneConfig(Config):
@@ -246,7 +104,9 @@ class TrainingConfig(Config):
     batch_atoms: int | None = Field(default=None, ge=1, description="fill steps up to this many atoms instead of counting structures")
     workers: int = Field(default=0, ge=0, le=64, description="processes that prepare batches; 0: the training process itself")
     patience: int | None = Field(default=None, ge=1, description="stop after this many epochs without a better validation loss")
-    max_minutes: float | None = Field(default=None, gt=0, description="stop after this time; the schedule still counts epochs")
+    max_minutes: float | None = Field(
+        default=None, gt=0, description="stop after the epoch in which this time is over; the schedule still counts epochs"
+    )
     validate_every: int = Field(default=1, ge=1, description="epochs between validations, each of which is a line of the log")
     checkpoint_every: int = Field(default=10, ge=1, description="epochs between checkpoints")
     checkpoint_steps: int | None = Field(default=None, ge=1, description="steps between checkpoints within an epoch, for long epochs")
@@ -274,9 +134,28 @@ def require_linear(model: Any, loss: LossConfig) -> None:
         raise ConfigError(
             f"optimizer.name: 'ridge' solves for a linear model, found the kind {model.network.kind}; take model.kind: linear, or another optimizer"
         )
-    if loss.noise != "none" or {loss.form_of(name) for name in ("energy", "forces", "stress")} != {"squared"}:
+    if loss.noise != "none" or loss.final or {loss.form_of(name) for name in ("energy", "forces", "stress")} != {"squared"}:
         raise ConfigError(
-            "optimizer.name: 'ridge' has a closed form for squared errors only; leave loss.form, loss.huber and loss.noise out"
+            "optimizer.name: 'ridge' has a closed form for squared errors only; leave loss.form, loss.huber, loss.final and loss.noise out"
+        )
+
+
+def require_batches(config: "FitConfig", per_epoch: int) -> None:
+    """Refuse an optimiser that cannot work with so many batches per epoch.
+
+    Raises:
+        ConfigError: for L-BFGS with more than one, and for `accumulate` longer than the whole run.
+    """
+    choice, batches = config.optimizer, per_epoch * config.epochs
+    if choice.name == "lbfgs" and per_epoch > 1:
+        raise ConfigError(
+            f"optimizer.name: 'lbfgs' searches along a line of one loss: found {per_epoch} batches per epoch, expected one; raise "
+            "training.batch_size, for structures of several sizes set training.batch_atoms, or take another optimizer"
+        )
+    if choice.accumulate > batches:
+        raise ConfigError(
+            f"optimizer.accumulate: found {choice.accumulate}, expected at most the {batches} batches of the whole run ({per_epoch} per epoch); "
+            "not one step would be taken"
         )
 
 
@@ -301,6 +180,31 @@ class FitConfig(Config):
         """Length of the training: one where it is solved in closed form."""
         return 1 if self.optimizer.name == "ridge" else self.training.epochs
 
+    @property
+    def asked(self) -> frozenset[str]:
+        """Quantities that were named with a weight above zero."""
+        return (self.loss.asked & self.loss.counted) | (self.stage_two.asked if self.stage_two else frozenset())
+
+    @property
+    def counted(self) -> frozenset[str]:
+        """Quantities that count at some time."""
+        return self.loss.counted | self.asked
+
+    @model_validator(mode="after")
+    def _the_model_says_what_the_loss_trains(self) -> "FitConfig":
+        if not self.finetune:  # else the base says what the model is
+            require_outputs(self.model, self.loss, self.asked)
+        return self
+
+    @model_validator(mode="after")
+    def _each_sigma_is_there_from_the_start(self) -> "FitConfig":
+        if self.loss.noise != "none" and (late := self.asked - self.loss.counted):
+            raise ConfigError(
+                f"stage_two.{min(late)}: with loss.noise: {self.loss.noise} each quantity has its σ from the start, found loss.{min(late)}: 0; "
+                "set it to 1, or leave it out here"
+            )
+        return self
+
     @model_validator(mode="after")
     def _a_closed_form_is_there(self) -> "FitConfig":
         if self.optimizer.name == "ridge":
@@ -315,3 +219,16 @@ class FitConfig(Config):
         if self.data.calibrate is not None and not sigma:
             raise ConfigError("data.calibrate: one member has no σ; set ensemble.members to 2 or more, ensemble.last_layer, or loss.noise")
         return self
+
+
+def as_config(config: FitConfig | Mapping[str, Any] | str | Path | None) -> FitConfig:
+    """A configuration from a mapping of its keys or a YAML file; defaults for None.
+
+    Raises:
+        ConfigError: naming the key.
+    """
+    if isinstance(config, FitConfig):
+        return config
+    if isinstance(config, str | Path):
+        return build(FitConfig, load_yaml(config), where=str(config))
+    return build(FitConfig, config or {})

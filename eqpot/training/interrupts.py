@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from eqpot.training.parallel import anywhere
+
 
 class Abandoned(KeyboardInterrupt):
     """A second interrupt: it may have come in the middle of a step, so nothing can be saved any more."""
@@ -19,7 +21,7 @@ def late_interrupts() -> Iterator[Callable[[], bool]]:
         whether there was one.
 
     Raises:
-        KeyboardInterrupt: at the end, if there was one.
+        KeyboardInterrupt: at the end, if there was one, in this or another process of the run.
         Abandoned: at once, at the second one.
     """
     if threading.current_thread() is not threading.main_thread():
@@ -35,7 +37,7 @@ def late_interrupts() -> Iterator[Callable[[], bool]]:
     before = {number: signal.signal(number, remember) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield lambda: bool(seen)
-        if seen:
+        if anywhere(bool(seen)):
             raise KeyboardInterrupt
     finally:
         for number, handler in before.items():

@@ -18,11 +18,14 @@ from eqpot.core.config import build, load_yaml
 from eqpot.core.errors import ConfigError, DataError
 from eqpot.data import Frames, isolated_atoms
 from eqpot.models.config import hidden, parse_hidden
-from eqpot.training.config import FitConfig
+from eqpot.potential import Potential
+from eqpot.training.batches import layout_of
+from eqpot.training.config import FitConfig, as_config
 from eqpot.training.learning_curve_page import write_page
 from eqpot.training.learning_curve_points import Key, LearningCurve, Point, append_point, read_points
 from eqpot.training.loop import fit
 from eqpot.training.metrics import evaluate
+from eqpot.training.samples import frame_sizes
 from eqpot.training.setup import load_data
 
 JUDGED = 500
@@ -64,21 +67,22 @@ def learning_curve(
         ConfigError: sizes, models or seeds that make no curve, or a folder that holds other points.
         DataError: a size larger than the data.
     """
-    base, home = _as_config(config), Path(folder)
+    base, home = as_config(config), Path(folder)
     base = base.model_copy(update={"data": base.data.model_copy(update={"max_train": None, "calibrate": None})})
     variants = _variants(base, models, capacities)
     pool, held_out, test, _ = load_data(base, train, valid)
     single = isolated_atoms(pool)
     sizes = _checked(sizes, seeds, int((~single).sum()), len(held_out), 0 if test is None else len(test))
     hashes = [d.content_hash for d in (pool, held_out, test) if d is not None]
-    jobs = _jobs(variants, sizes, seeds, same_steps)
+    orders = {seed: np.random.default_rng([base.seed, seed]).permutation(np.flatnonzero(~single)) for seed in range(seeds)}
+    chosen = {(size, seed): order[:size] for size in sizes for seed, order in orders.items()}
+    jobs = _jobs(variants, chosen, _stretches(variants, chosen, pool) if same_steps else {})
     plans = {key: _plan(settings, hashes) for key, settings in jobs.items()}
     done = _finished(home / "points.jsonl", plans)
     try:
         for key in [key for key in jobs if key not in done]:
             name, size, seed = key
-            order = np.random.default_rng([base.seed, seed]).permutation(np.flatnonzero(~single))
-            subset = pool[np.concatenate([np.flatnonzero(single), order[:size]])]
+            subset = pool[np.concatenate([np.flatnonzero(single), chosen[size, seed]])]
             run = home / "points" / re.sub(r"[^A-Za-z0-9._-]+", "-", f"{name}-{size}-{seed}")
             done[key] = _train(key, jobs[key], plans[key], (subset, held_out, test), run)
             append_point(home / "points.jsonl", done[key])
@@ -89,12 +93,6 @@ def learning_curve(
         if curve.points:
             write_page(home, base.name, curve, same_steps, base.model_dump(mode="json"))
     return curve
-
-
-def _as_config(config: FitConfig | Mapping[str, Any] | str | Path) -> FitConfig:
-    if isinstance(config, FitConfig):
-        return config
-    return build(FitConfig, load_yaml(config), str(config)) if isinstance(config, str | Path) else build(FitConfig, config)
 
 
 def _variants(base: FitConfig, models: Any, capacities: Sequence[int] | None) -> dict[str, FitConfig]:
@@ -135,22 +133,35 @@ def _checked(sizes: Sequence[int], seeds: int, available: int, n_valid: int, n_t
     return found
 
 
-def _jobs(variants: Mapping[str, FitConfig], sizes: list[int], seeds: int, same_steps: bool) -> dict[Key, FitConfig]:
+Chosen = Mapping[tuple[int, int], np.ndarray]
+"""Training frames besides isolated atoms by (size, seed)."""
+
+
+def _stretches(variants: Mapping[str, FitConfig], chosen: Chosen, pool: Frames) -> dict[Key, float]:
+    """By how much the epochs of every point are more than those of the largest size, so that all take as many steps."""
+    found: dict[Key, float] = {}
+    largest = max(size for size, _ in chosen)
+    for name, settings in variants.items():
+        t = settings.training
+        cutoff = Potential.load(settings.finetune.base).cutoff if settings.finetune else settings.model.cutoff
+        every = frame_sizes(pool, cutoff, t.workers)
+        steps = {key: len(layout_of(every.take(rows), t.batch_size, t.batch_atoms).plan(0, 0)) for key, rows in chosen.items()}
+        found |= {(name, size, seed): steps[largest, seed] / steps[size, seed] for size, seed in chosen}
+    return found
+
+
+def _jobs(variants: Mapping[str, FitConfig], chosen: Chosen, stretches: Mapping[Key, float]) -> dict[Key, FitConfig]:
     """The configuration of every point; small sizes come first, so that a curve soon shows."""
     jobs = {}
-    for size in sizes:
-        for seed in range(seeds):
-            for name, settings in variants.items():
-                t = settings.training
-                stretch = -(-sizes[-1] // t.batch_size) / -(-size // t.batch_size) if same_steps else 1.0
-                longer = {
-                    k: max(1, round(stretch * v))
-                    for k in ("epochs", "validate_every", "checkpoint_every", "patience")
-                    if (v := getattr(t, k))
-                }
-                data = settings.data.model_copy(update={"test": None})
-                changes = {"seed": settings.seed + seed, "data": data, "training": t.model_copy(update=longer)}
-                jobs[name, size, seed] = settings.model_copy(update=changes)
+    for size, seed in chosen:
+        for name, settings in variants.items():
+            t, stretch = settings.training, stretches.get((name, size, seed), 1.0)
+            longer = {
+                k: max(1, round(stretch * v)) for k in ("epochs", "validate_every", "checkpoint_every", "patience") if (v := getattr(t, k))
+            }
+            data = settings.data.model_copy(update={"test": None})
+            changes = {"seed": settings.seed + seed, "data": data, "training": t.model_copy(update=longer)}
+            jobs[name, size, seed] = settings.model_copy(update=changes)
     return jobs
 
 

@@ -10,20 +10,18 @@ from typing import Any
 import jax
 import numpy as np
 
-from eqpot.core.config import build, load_yaml
 from eqpot.core.errors import TrainingError
 from eqpot.data import Frames
 from eqpot.potential import Potential
 from eqpot.training import schedule
-from eqpot.training.batches import Batches, bootstrap_weights
+from eqpot.training.batches import Batches, bootstrap_weights, group_weights, structures_per_batch
 from eqpot.training.checkpoint import Checkpoints
-from eqpot.training.config import FitConfig
-from eqpot.training.folder import RunFolder, flatten_config
+from eqpot.training.config import FitConfig, as_config, require_batches
+from eqpot.training.folder import BEST, LAST, RunFolder, flatten_config
 from eqpot.training.interrupts import Abandoned, late_interrupts
 from eqpot.training.metrics import Evaluation
-from eqpot.training.optimizers import require_names
 from eqpot.training.outcome import describe, know_itself, require_enough, wrong_labels
-from eqpot.training.parallel import MEMBERS, REPLICATED, is_first, make_layout
+from eqpot.training.parallel import MEMBERS, REPLICATED, anywhere, is_first, make_layout, on_first
 from eqpot.training.progress import EpochReport, Memory, Observer
 from eqpot.training.ridge import solve_members
 from eqpot.training.setup import Problem, load_data, make_problem
@@ -61,25 +59,16 @@ def fit(
     Raises:
         ConfigError, DataError, StructureError: for input that cannot be used, before anything is compiled.
         CheckpointError: when the folder holds another run, or a checkpoint cannot be read or written.
-        TrainingError: when the loss is no longer finite; the last good state is in the newest checkpoint.
+        TrainingError: when the loss is no longer finite, the last good state is in the newest checkpoint; when no validation loss ever was.
         KeyboardInterrupt: passed on after a checkpoint was written.
     """
-    config = _as_config(config)
+    config = as_config(config)
     parts = load_data(config, train, valid)
     require_enough(parts.calibrate)
-    problem = make_problem(config, parts.train, parts.valid)
+    problem = make_problem(config, *parts)
     with jax.enable_x64(config.training.dtype == "float64"):
-        defaults = flatten_config(FitConfig().model_dump(mode="json"))
-        run = _Run(config, problem, RunFolder(folder, is_first(), defaults) if folder else None, overwrite, parts.calibrate)
+        run = _Run(config, problem, RunFolder(folder, is_first()) if folder else None, overwrite, parts.calibrate)
         return run.train(on_start or (lambda *_: None), on_epoch or (lambda _: None))
-
-
-def _as_config(config: FitConfig | Mapping[str, Any] | str | Path | None) -> FitConfig:
-    if isinstance(config, FitConfig):
-        return config
-    if isinstance(config, str | Path):
-        return build(FitConfig, load_yaml(config), where=str(config))
-    return build(FitConfig, config or {})
 
 
 class _Run:
@@ -89,36 +78,43 @@ class _Run:
         self.config, self.problem, self.folder, self.calibrate = config, problem, folder, calibrate
         self.memory, members = Memory(), config.ensemble.members
         self.compiled = -compiled_programs()
-        self.layout = make_layout(members, config.training.batch_size)
-        weights = bootstrap_weights(members, len(problem.train), config.seed, config.ensemble.bootstrap)
         t = config.training
+        self.layout = make_layout(members, structures_per_batch(problem.train, t.batch_size, t.batch_atoms))
+        weights = bootstrap_weights(members, len(problem.train), config.seed, config.ensemble.bootstrap)
+        weights = weights * group_weights(problem.frames, config.loss.groups)
         self.batches = Batches(problem.train, t.batch_size, weights, t.dtype, t.batch_atoms, self.layout.shards, t.workers)
+        require_batches(config, self.batches.steps_per_epoch)
         params = problem.initial or problem.spec.init_members([config.seed * 1009 + k for k in range(members)])
         params = jax.tree.map(lambda x: np.asarray(x, t.dtype), params)
-        require_names(config.optimizer.rates, params)
         state = init_state(params, problem.spec, config.loss, config.optimizer, problem.with_stress)
         self.state: TrainState = self.layout.place(state, MEMBERS)
         self.best = self.layout.fetch(self.state.average)
         self.checkpoints: Checkpoints | None = None
         if folder:
-            folder.claim(self._identity(), overwrite)
+            identity = self._identity()
+            on_first(lambda: folder.claim(identity, overwrite))
+            folder.require_same(identity)
             self.checkpoints = Checkpoints(folder.path / "checkpoints")
             self._restore()
 
     def train(self, on_start: Callable[[Problem, Batches], None], on_epoch: Observer) -> Potential:
         """Do all epochs that are left."""
-        memory, limits, first = self.memory, self.config.training, self.memory.step
+        memory, limits = self.memory, self.config.training
         on_start(self.problem, self.batches)
         try:
             with late_interrupts() as interrupted:
-                while memory.epoch < self.config.epochs and not self._should_stop():
+                while memory.batch or not self._is_over():  # an epoch that was begun is finished
                     self._epoch(interrupted) if self.config.optimizer.name != "ridge" else self._solve()
                     if memory.epoch % limits.validate_every == 0 or memory.epoch == self.config.epochs:
                         on_epoch(self._report())
                     if memory.epoch % limits.checkpoint_every == 0:
                         self._save()
+                    if anywhere(interrupted()):
+                        raise KeyboardInterrupt
+                if memory.sums:  # epochs since the last validation
+                    on_epoch(self._report())
             self._save()
-            return self._finish(anew=memory.step > first)
+            return self._finish()
         except Abandoned:
             raise
         except (KeyboardInterrupt, TrainingError):
@@ -131,11 +127,14 @@ class _Run:
             if self.folder:
                 self.folder.release()
 
-    def _should_stop(self) -> bool:
+    def _is_over(self) -> bool:
+        """Whether epochs, time or patience are spent; all processes ask together, and none goes on without the others."""
         limits, memory = self.config.training, self.memory
+        if memory.epoch >= self.config.epochs:
+            return True
         late = limits.max_minutes is not None and memory.seconds > 60 * limits.max_minutes
         stale = limits.patience is not None and memory.epoch - memory.best_epoch >= limits.patience
-        return late or stale
+        return anywhere(late or stale)
 
     def _epoch(self, interrupted: Callable[[], bool]) -> None:
         """The rest of the current epoch. While a step runs, the next batch is made; its numbers are looked at before the next one starts."""
@@ -147,10 +146,10 @@ class _Run:
             for chosen, graph, targets in self.batches.epoch(config.seed, memory.epoch, memory.batch, self.layout.local):
                 done, running = running, None
                 self._look_at(done)
-                if interrupted():
-                    raise KeyboardInterrupt
-                if every and memory.batch and memory.batch % every == 0:
+                if due := bool(every and memory.batch and memory.batch % every == 0):
                     self._save()
+                if (due or jax.process_count() == 1) and anywhere(interrupted()):
+                    raise KeyboardInterrupt
                 running = self._step(graph, targets), chosen
         finally:
             self._look_at(running)
@@ -215,8 +214,8 @@ class _Run:
         """From here on other weights count, so what was best so far is kept in a file of its own and the search begins anew."""
         memory = self.memory
         memory.stage_step = memory.step
-        if memory.best_epoch and self.folder and self.folder.writes:
-            self._potential(self.best, self._metadata()).save(self.folder.path / "stage_one.safetensors")
+        if memory.best_epoch:
+            self._write(self._potential(self.best, self._metadata()), "stage_one.safetensors")
         memory.best_loss, memory.best_epoch = float("inf"), memory.epoch
 
     def _report(self) -> EpochReport:
@@ -251,10 +250,9 @@ class _Run:
 
     def _identity(self) -> dict[str, Any]:
         hashes = {f"hash of {name} data": value for name, value in self.problem.hashes.items()}
+        hashes["hash of weights of frames"] = hashlib.sha256(self.batches.weights.tobytes()).hexdigest()
         if self.calibrate is not None:
             hashes["hash of calibration data"] = self.calibrate.content_hash
-        if self.config.finetune:
-            hashes["hash of finetune.base"] = hashlib.sha256(Path(self.config.finetune.base).read_bytes()).hexdigest()
         return flatten_config(self.config.model_dump(mode="json")) | hashes
 
     def _save(self) -> None:
@@ -270,18 +268,35 @@ class _Run:
             self.state, self.best, self.memory = self.layout.place(state, MEMBERS), best, Memory(**memory)
         self.folder.rewrite_log(self.memory.history)
 
-    def _finish(self, anew: bool) -> Potential:
-        if self.folder and not anew and (self.folder.path / "potential.safetensors").exists():
-            return Potential.load(self.folder.path / "potential.safetensors")  # it was finished before
+    def _finish(self) -> Potential:
+        """The potential of the best epoch with all that it knows of itself; without that it is saved first. The last file says that all are there."""
+        before = self.folder.result(self.memory.step) if self.folder else None
+        if not anywhere(before is None):
+            assert before is not None
+            return before
         metadata = self._metadata()
+        last = self._potential(self.layout.fetch(self.state.params), metadata)
+        if not np.isfinite(self.memory.best_loss):
+            self._write(last, LAST)
+            kept = f"; the last parameters are in {self.folder.path / LAST}" if self.folder else ""
+            raise TrainingError(
+                f"no validation loss was finite in {self.memory.epoch} epochs, so there is no best one: inspect the validation frames, or lower "
+                f"optimizer.learning_rate{kept}"
+            )
+        best = self._potential(self.best, metadata)
+        self._write(best, BEST)
         if self.config.data.hygiene:
             file = self.folder.path / "suspicious.extxyz" if self.folder and self.folder.writes else None
-            metadata["warnings"] += wrong_labels(self.problem, self._potential(self.best, {}), file)
-        potential = know_itself(self._potential(self.best, metadata), self.config.ensemble, self.problem, self.calibrate)
+            warnings = [*metadata["warnings"], *wrong_labels(self.problem, best, file)]
+            best = self._potential(self.best, {**metadata, "warnings": warnings})
+        best = know_itself(best, self.config.ensemble, self.problem, self.calibrate)
+        self._write(best, BEST)
+        self._write(last, LAST)
+        return best
+
+    def _write(self, potential: Potential, name: str) -> None:
         if self.folder and self.folder.writes:
-            potential.save(self.folder.path / "potential.safetensors")
-            self._potential(self.layout.fetch(self.state.params), self._metadata()).save(self.folder.path / "last.safetensors")
-        return potential
+            potential.save(self.folder.path / name)
 
     def _metadata(self) -> dict[str, Any]:
         found = describe(self.config, self.problem, self.memory, self.batches, self.layout, self.compiled + compiled_programs())

@@ -7,8 +7,8 @@ With `noise` the squared errors become negative log-likelihoods of a normal dist
 
     L = ½ (Δ/σ)² + log σ,
 
-with one trained σ per quantity (Kendall, Gal and Cipolla, CVPR 2018) or one per atom that the network predicts (Nix and Weigend, ICNN 1994), the
-latter weighted by σ^{2β} held fixed, so that hard atoms are not given up (β-NLL; Seitzer et al., ICLR 2022).
+with one trained σ per quantity (Kendall, Gal and Cipolla, CVPR 2018) or, for energies and forces, one per atom that the network predicts (Nix and
+Weigend, ICNN 1994), the latter weighted by σ^{2β} held fixed, so that hard atoms are not given up (β-NLL; Seitzer et al., ICLR 2022).
 """
 
 import jax
@@ -18,9 +18,18 @@ from jaxtyping import Array, Float
 from eqpot.graph import Graph
 from eqpot.potential import Prediction
 from eqpot.training.batches import Targets
-from eqpot.training.config import QUANTITIES, Form, LossConfig
+from eqpot.training.loss_config import QUANTITIES, Form, LossConfig
 
 Terms = dict[str, Float[Array, ""]]
+OF_ATOMS = ("energy", "forces")
+"""Quantities whose σ follows from those that the network predicts for the atoms."""
+
+
+def trained_sigmas(config: LossConfig, with_stress: bool, with_charges: bool) -> list[str]:
+    """Quantities with one trained σ: those that count and are predicted, but for noise 'atoms' without `OF_ATOMS`."""
+    predicted = {"energy", "forces", *(["stress"] if with_stress else []), *(["charges", "dipole"] if with_charges else [])}
+    without = {"none": QUANTITIES, "learned": (), "atoms": OF_ATOMS}[config.noise]
+    return [name for name in QUANTITIES if name in (predicted & config.counted) - {*without}]
 
 
 def label_counts(graph: Graph, targets: Targets) -> Terms:
@@ -71,7 +80,7 @@ def loss_terms(
         prediction, graph, targets: of the structures on this device.
         weight: of each structure.
         counts: `label_counts` summed over devices.
-        noise: log σ of each quantity, for noise 'learned'.
+        noise: log σ of each of `trained_sigmas`.
 
     Returns:
         energy [(eV/atom)²], forces [(eV/Å)²], stress [(eV/Å³)²], … for squared errors; lengths for 'norm', numbers for likelihoods.
@@ -85,39 +94,37 @@ def loss_terms(
         if name in sigma:
             s = jnp.broadcast_to(sigma[name], value.shape)
             value = 0.5 * value / s**2 + jnp.log(s)
-            if config.noise == "atoms":
+            if config.noise == "atoms" and name in OF_ATOMS:
                 value = value * jax.lax.stop_gradient(s) ** (2 * config.beta)
         rows = per_atom if name in ("forces", "charges") else weight
         terms[name] = jnp.sum(jnp.where(mask, value * rows, 0)) / jnp.maximum(counts[name], 1)
-    return terms | _balance(config, prediction, graph, counts)
+    return terms | _balance(config, prediction, graph, weight, counts)
 
 
 def _sigma(config: LossConfig, prediction: Prediction, graph: Graph, noise: dict[str, Array] | None) -> dict[str, Array]:
     """σ of each quantity whose term is a likelihood, in the units of its error."""
-    if config.noise == "learned":
-        assert noise is not None
-        return {name: jnp.exp(value) for name, value in noise.items()}
-    if config.noise == "atoms":
-        assert prediction.force_noise is not None and prediction.energy_noise is not None
-        size = jnp.maximum(graph.sum_atoms(jnp.ones_like(prediction.atom_energy)), 1)
-        return {"energy": prediction.energy_noise / size, "forces": prediction.force_noise}
-    return {}
+    trained = {name: jnp.exp(value) for name, value in (noise or {}).items()}
+    if config.noise != "atoms":
+        return trained
+    assert prediction.force_noise is not None and prediction.energy_noise is not None
+    size = jnp.maximum(graph.sum_atoms(jnp.ones_like(prediction.atom_energy)), 1)
+    return {**trained, "energy": prediction.energy_noise / size, "forces": prediction.force_noise}
 
 
-def _balance(config: LossConfig, prediction: Prediction, graph: Graph, counts: Terms) -> Terms:
+def _balance(config: LossConfig, prediction: Prediction, graph: Graph, weight: Float[Array, " G"], counts: Terms) -> Terms:
     """Net force and net torque per atom, ⟨(ΣF/n)²⟩ and ⟨(Σ (r−r̄)×F/n)²⟩ [(eV/Å)², eV²]; torque for molecules only, where rotation is a symmetry."""
     terms: Terms = {}
     if not (config.net_force or config.net_torque):
         return terms
     size = jnp.maximum(graph.sum_atoms(jnp.ones_like(prediction.atom_energy)), 1)[:, None]
-    structures = jnp.maximum(counts["structures"], 1)
+    share = jnp.where(graph.graph_mask, weight, 0) / jnp.maximum(counts["structures"], 1)
     if config.net_force:
-        terms["net_force"] = jnp.sum(jnp.mean((graph.sum_atoms(prediction.forces) / size) ** 2, -1)) / structures
+        terms["net_force"] = jnp.sum(share * jnp.mean((graph.sum_atoms(prediction.forces) / size) ** 2, -1))
     if config.net_torque:
         centre = graph.sum_atoms(graph.positions) / size
         torque = graph.sum_atoms(jnp.cross(graph.positions - centre[graph.graph_index], prediction.forces)) / size
-        molecule = jnp.all(graph.cell == 0, (1, 2)) & graph.graph_mask
-        terms["net_torque"] = jnp.sum(jnp.where(molecule, jnp.mean(torque**2, -1), 0)) / structures
+        molecule = jnp.all(graph.cell == 0, (1, 2))
+        terms["net_torque"] = jnp.sum(jnp.where(molecule, share * jnp.mean(torque**2, -1), 0))
     return terms
 
 

@@ -16,7 +16,7 @@ from eqpot.core.errors import ConfigError
 from eqpot.training.config import OptimizerConfig
 
 B1 = 0.9
-"""Momentum of schedule-free averaging."""
+"""β of schedule-free averaging: where gradients are taken, between the last point (0) and the average (1)."""
 _NEWTON_SCHULZ = ((3.4445, -4.7750, 2.0315),) * 5
 """Muon's five steps towards an orthogonal matrix. With a row for each they are a loop; optax unrolls steps that share one, which compiles more slowly."""
 
@@ -46,9 +46,10 @@ def _first_order(config: OptimizerConfig, rate: Float[Array, ""] | float) -> opt
     groups = optax.stateless_with_tree_map(lambda update, factor: update) if not config.rates else _scale_groups(config.rates)
     if config.name == "muon":
         return optax.chain(clip, _muon(config), groups, optax.scale(rate))
-    direction = optax.scale_by_amsgrad() if config.name == "amsgrad" else optax.scale_by_adam()
+    free = config.name == "schedule-free"  # its interpolation stands in place of momentum
+    direction = optax.scale_by_amsgrad() if config.name == "amsgrad" else optax.scale_by_adam(b1=0.0 if free else 0.9)
     step = optax.chain(clip, direction, decay, groups, optax.scale(-rate))
-    return optax.contrib.schedule_free(step, learning_rate=rate, b1=B1) if config.name == "schedule-free" else step
+    return optax.contrib.schedule_free(step, learning_rate=rate, b1=B1) if free else step
 
 
 def _muon(config: OptimizerConfig) -> optax.GradientTransformation:
@@ -70,7 +71,7 @@ def _muon(config: OptimizerConfig) -> optax.GradientTransformation:
 
 
 def _is_matrix(name: str, leaf: Any) -> bool:
-    tables = {"embedding", "strength"} & set(name.split("/"))  # of elements, and of pairs of elements
+    tables = {"embedding", "element_charges", "strength"} & set(name.split("/"))  # of elements, and of pairs of elements
     return leaf.ndim >= 2 and min(leaf.shape[-2:]) > 1 and not tables and not name.startswith("noise/")
 
 

@@ -60,9 +60,14 @@ def describe(config: FitConfig, problem: Problem, memory: Memory, batches: Batch
 
 
 def require_enough(frames: Frames | None) -> None:
-    """Raise a DataError before the training when there are too few frames to calibrate with after it."""
-    if frames is not None and len(frames) < FEWEST:
+    """Raise a DataError before the training when there are too few frames, or labels, to calibrate with after it."""
+    if frames is None:
+        return
+    if len(frames) < FEWEST:
         raise DataError(f"data.calibrate: found {len(frames)} frames, expected at least {FEWEST}")
+    counts = frames.label_counts()
+    if max(counts[name] for name in ("energy", "forces", "stress")) < FEWEST:
+        raise DataError(f"data.calibrate: found no energy, forces or stress in at least {FEWEST} frames; name their keys in data.keys")
 
 
 def know_itself(potential: Potential, config: EnsembleConfig, problem: Problem, calibration: Frames | None) -> Potential:
@@ -72,7 +77,7 @@ def know_itself(potential: Potential, config: EnsembleConfig, problem: Problem, 
     if config.last_layer:
         potential = fit_last_layer(potential, known, config.last_layer, config.readouts, config.readout_forces)
     if calibration is not None:
-        potential = calibrate(potential, calibration[: len(calibration)])
+        potential = calibrate(potential, calibration)
     return fit_domain(remember(potential, problem.frames), known)
 
 

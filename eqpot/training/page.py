@@ -5,8 +5,6 @@ Style and script are the files `page.css` and `viewer.js` beside this one; they 
 
 import base64
 import json
-import os
-import tempfile
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from eqpot.core import files as whole_files
 from eqpot.core.errors import TrainingError
 from eqpot.core.version import VERSION
 
@@ -186,18 +185,8 @@ def replace_file(path: Path, text: str) -> None:
     Raises:
         TrainingError: when it cannot be written.
     """
-    temporary = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile("w", encoding="utf-8", dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
-            temporary = file.name
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
+        whole_files.replace_file(path, text.encode())
     except OSError as error:
         raise TrainingError(f"{path}: the report cannot be written ({error.strerror})") from None
-    finally:
-        if temporary:
-            Path(temporary).unlink(missing_ok=True)

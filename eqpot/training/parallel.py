@@ -12,10 +12,12 @@ from math import gcd
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+from jaxtyping import Array, Bool
 
-from eqpot.core.errors import ConfigError
+from eqpot.core.errors import ConfigError, TrainingError
 
 MEMBERS, DATA = PartitionSpec("members"), PartitionSpec("data")
 REPLICATED = PartitionSpec()
@@ -83,6 +85,11 @@ class Layout:
         """Sum over shards; inside of `run`."""
         return tree if self.mesh is None else jax.lax.psum(tree, "data")
 
+    def all_members(self, flags: Bool[Array, " K"]) -> Bool[Array, ""]:
+        """Whether it is so for the members of all groups; inside of `run`."""
+        found = jnp.all(flags)
+        return found if self.mesh is None else jax.lax.pmin(found.astype(jnp.int32), "members") == 1
+
 
 def batch_specs(graph: Any, targets: Any) -> tuple[Any, Any]:
     """Along data; the weights of a batch also have an axis of members, after that of the shards."""
@@ -94,17 +101,20 @@ def batch_specs(graph: Any, targets: Any) -> tuple[Any, Any]:
     return jax.tree_util.tree_map_with_path(spec, (graph, targets))
 
 
-def make_layout(members: int, batch_size: int) -> Layout:
+def make_layout(members: int, structures: int) -> Layout:
     """Use all devices: first for groups of members, then for shards of a batch of that many structures, then, on a CPU, for parts of the atoms.
 
     Raises:
         ConfigError: when a batch has fewer structures than there are processes.
     """
     processes, here = jax.process_count(), jax.local_device_count()
-    if batch_size < processes:
-        raise ConfigError(f"training.batch_size is {batch_size}, expected at least the number of processes ({processes})")
+    if structures < processes:
+        raise ConfigError(
+            f"{processes} processes share the structures of a batch: found {structures} in one, expected at least {processes}; raise "
+            "training.batch_size (or batch_atoms), or start fewer processes"
+        )
     groups = gcd(members, here)
-    data = max(d for d in range(1, here // groups + 1) if (here // groups) % d == 0 and d * processes <= batch_size)
+    data = max(d for d in range(1, here // groups + 1) if (here // groups) % d == 0 and d * processes <= structures)
     atoms = here // groups // data if jax.default_backend() == "cpu" else 1
     if groups * data * atoms * processes == 1:
         return Layout(None, 1, range(1))
@@ -122,6 +132,34 @@ def each_member(function: Callable[[Any], Any], members: Any) -> Any:
 def is_first() -> bool:
     """Whether this process writes files."""
     return jax.process_index() == 0
+
+
+def anywhere(flag: bool) -> bool:
+    """Whether it is so on any process; all processes ask together and get one answer."""
+    if jax.process_count() == 1:
+        return flag
+    from jax.experimental import multihost_utils
+
+    return bool(np.any(multihost_utils.process_allgather(np.int32(flag))))
+
+
+def on_first(action: Callable[[], None]) -> None:
+    """Do something on the first process while the others wait for it.
+
+    Raises:
+        TrainingError: on the others, when it failed there.
+    """
+    error = None
+    if is_first():
+        try:
+            action()
+        except Exception as found:  # kept until the others know
+            error = found
+    failed = anywhere(error is not None)
+    if error is not None:
+        raise error
+    if failed:
+        raise TrainingError("the first process of this run could not begin: expected its folder to be usable; see its message")
 
 
 def join_processes() -> None:

@@ -18,7 +18,7 @@ class EpochReport:
         best: whether this is the best so far (in this stage).
         rate: learning rate at the end of the epoch.
         seconds: since the start of the run, earlier sessions included.
-        noise: trained σ of each quantity, mean over members, in eV/atom, eV/Å, eV/Å³; empty unless `loss.noise` is 'learned'.
+        noise: trained σ of each quantity, mean over members, in eV/atom, eV/Å, eV/Å³; of those that have one (see `loss.noise`).
     """
 
     epoch: int

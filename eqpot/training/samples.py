@@ -13,7 +13,7 @@ from zipfile import BadZipFile
 import numpy as np
 
 from eqpot.core.errors import DataError, StructureError, did_you_mean
-from eqpot.data import Store
+from eqpot.data import Frames, Store
 from eqpot.graph import Frame, Host, find_neighbors, prepare
 from eqpot.training.sizes import SLOTS, Sizes
 
@@ -44,7 +44,7 @@ def make_sample(frame: Frame, elements: Sequence[str], cutoff: float, reference:
         StructureError: with the origin of the frame in front.
         DataError: a head that the model does not have.
     """
-    head = _head_index(frame, heads)
+    head = head_number(frame, heads)
     try:
         host = prepare(frame.structure, elements, cutoff, head)
     except StructureError as error:
@@ -53,7 +53,12 @@ def make_sample(frame: Frame, elements: Sequence[str], cutoff: float, reference:
     return Sample(frame, host, None if known is None else float(known - np.atleast_2d(reference)[head][host.species].sum()))
 
 
-def _head_index(frame: Frame, heads: Sequence[str]) -> int:
+def head_number(frame: Frame, heads: Sequence[str]) -> int:
+    """Index of a frame's level of theory; one without a name belongs to the first.
+
+    Raises:
+        DataError: for one that the model does not have.
+    """
     if not heads or not frame.head:
         return 0
     if frame.head not in heads:
@@ -96,7 +101,7 @@ class StoredSamples(Sequence[Sample]):
     @cached_property
     def sizes(self) -> Sizes:
         """Atoms and neighbours of each frame, counted once for each cutoff and kept beside the store."""
-        return stored_sizes(self.store, self.cutoff, self.workers).take(self.store.chosen)
+        return frame_sizes(self.store, self.cutoff, self.workers)
 
 
 def sizes_of(samples: Sequence[Sample]) -> Sizes:
@@ -104,6 +109,15 @@ def sizes_of(samples: Sequence[Sample]) -> Sizes:
     if isinstance(samples, StoredSamples):
         return samples.sizes
     return Sizes.of((len(s.host), s.host.neighbors.receivers) for s in samples)
+
+
+def frame_sizes(frames: Frames, cutoff: float, workers: int = 0) -> Sizes:
+    """Atoms and neighbours of frames, in memory or in a store (see `stored_sizes`).
+
+    Raises:
+        StructureError: atoms that overlap; with the origin of the frame in front.
+    """
+    return stored_sizes(frames, cutoff, workers).take(frames.chosen) if isinstance(frames, Store) else _count(cutoff, frames)
 
 
 def stored_sizes(store: Store, cutoff: float, workers: int = 0) -> Sizes:
@@ -128,7 +142,7 @@ def stored_sizes(store: Store, cutoff: float, workers: int = 0) -> Sizes:
     return sizes
 
 
-def _count(cutoff: float, frames: Store) -> Sizes:
+def _count(cutoff: float, frames: Frames) -> Sizes:
     def receivers(frame: Frame) -> np.ndarray:
         try:
             return find_neighbors(frame.structure, cutoff).receivers

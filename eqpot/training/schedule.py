@@ -1,6 +1,6 @@
 """What changes along the way: rate, averaging and weights, as pure functions of the progress. Nothing here has to be remembered but what `Progress` holds."""
 
-from math import cos, floor, pi
+from math import cos, floor, inf, pi
 
 import numpy as np
 from jaxtyping import Float
@@ -31,7 +31,7 @@ def knobs(config: FitConfig, progress: float, epoch: int, step: int, stage_step:
     def number(value: float) -> np.ndarray:
         return np.asarray(value, config.training.dtype)
 
-    counted = {name: number(weight) for name, weight in weights(config, epoch).items()}
+    counted = {name: number(weight) for name, weight in weights(config, epoch, progress).items()}
     return Knobs(number(rate(config, progress, scale)), number(keep(config, step, stage_step)), counted)
 
 
@@ -46,9 +46,14 @@ def in_stage_two(config: FitConfig, epoch: int) -> bool:
     return first is not None and epoch >= first
 
 
-def weights(config: FitConfig, epoch: int) -> dict[str, float]:
-    """Weights of the quantities in the epoch after `epoch` finished ones."""
-    return config.stage_two.weights if config.stage_two and in_stage_two(config, epoch) else config.loss.weights
+def weights(config: FitConfig, epoch: int, progress: float = inf) -> dict[str, float]:
+    """Weights of the quantities in the epoch after `epoch` finished ones, at `progress`.
+
+    By default those that the stage ends with, by which all its epochs are validated.
+    """
+    if config.stage_two and in_stage_two(config, epoch):
+        return config.stage_two.weights(config.loss)
+    return config.loss.weights(min(1.0, progress / (stage_two_epoch(config) or config.training.epochs)))
 
 
 def rate(config: FitConfig, progress: float, scale: float = 1.0) -> float:

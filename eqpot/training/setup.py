@@ -8,8 +8,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from eqpot.core.elements import atomic_number, symbol
-from eqpot.core.errors import ConfigError, DataError, StructureError
+from eqpot.core.elements import atomic_number
+from eqpot.core.errors import ConfigError, DataError
 from eqpot.data import (
     Dataset,
     Frames,
@@ -18,16 +18,15 @@ from eqpot.data import (
     is_isolated_atom,
     is_store,
     isolated_atoms,
-    key_numbers,
     read,
     reference_energies,
     require_sane,
-    shared_structures,
 )
 from eqpot.models import Normalization
 from eqpot.potential import ModelSpec, Params
 from eqpot.training.config import FitConfig
 from eqpot.training.finetune import Start, start_from
+from eqpot.training.held_out import held_parts, hold_out, require_apart, require_fitting, require_unseen, require_usable
 from eqpot.training.samples import Sample, StoredSamples, make_samples
 
 KNOWN_FRAMES = 20_000
@@ -53,7 +52,7 @@ class Problem:
         reference_energies: those of all heads, one head after the other [eV].
         train, valid: prepared frames; those of a store are read when asked for.
         with_stress: whether any training frame has a stress label that counts.
-        hashes: content hashes of the two data sets.
+        hashes: content hashes of the training and validation frames, of the base of fine-tuning, and of the frames that are replayed.
         warnings: what a user should know about the data, one line each.
         frames: those trained on.
         initial: parameters to start from, with a member axis; None for random ones.
@@ -77,7 +76,7 @@ def load_data(config: FitConfig, train: Frames | None = None, valid: Frames | No
     A name may be that of a store (see `eqpot.data.Store`), which then stands in place of a Dataset; keys and units were settled when it was made.
 
     Raises:
-        DataError: when there is nothing to train on, too little to hold out, or held-out frames are also in the training set.
+        DataError: when there is nothing to train on, too little to hold out, or a structure is in two of the parts.
     """
     given, source = train is not None, config.data
     if train is None:
@@ -86,10 +85,10 @@ def load_data(config: FitConfig, train: Frames | None = None, valid: Frames | No
     if isinstance(source.test, str | tuple):
         test = _read(config, source.test)
     elif source.test is not None:
-        train, test = _hold_out(train, source.test, config.seed + 1, "data.test")
+        train, test = hold_out(train, source.test, config.seed + 1, "data.test")
     if valid is None:
         if not isinstance(source.valid, str | tuple):
-            train, valid = _hold_out(train, source.valid, config.seed, "data.valid")
+            train, valid = hold_out(train, source.valid, config.seed, "data.valid")
         elif given:
             raise DataError("data.valid names a file but the training frames were passed in; pass the validation frames too")
         else:
@@ -98,17 +97,12 @@ def load_data(config: FitConfig, train: Frames | None = None, valid: Frames | No
     if isinstance(source.calibrate, str | tuple):
         calibrate = _read(config, source.calibrate)
     elif source.calibrate is not None:
-        train, calibrate = _hold_out(train, source.calibrate, config.seed + 2, "data.calibrate")
+        train, calibrate = hold_out(train, source.calibrate, config.seed + 2, "data.calibrate")
     if source.max_train is not None and source.max_train < len(train):
         isolated = isolated_atoms(train)
         rest = np.random.default_rng(config.seed).permutation(np.flatnonzero(~isolated))
         train = train[np.concatenate([np.flatnonzero(isolated), rest[: source.max_train]])]
-    for name, held_out in (("validation", valid), ("test", test), ("calibration", calibrate)):
-        if held_out is not None and len(repeated := shared_structures(held_out, train)):
-            origin = held_out[int(repeated[0])].origin
-            raise DataError(
-                f"{origin}: this {name} frame is also a training frame ({len(repeated)} such frames); remove it from one of them"
-            )
+    require_apart({"training": train, **held_parts(valid, test, calibrate)})
     return Parts(*(None if part is None else at_head(config, part) for part in (train, valid, test, calibrate)))  # type: ignore[arg-type]
 
 
@@ -147,49 +141,43 @@ def _read(config: FitConfig, path: str | tuple[str, ...]) -> Frames:
     return read(path if isinstance(path, str) else list(path), keys=config.data.keys.label_keys(), units=config.data.units.units())
 
 
-def _hold_out(frames: Frames, share: float | int, seed: int, key: str) -> tuple[Frames, Frames]:
-    count = round(share * len(frames)) if isinstance(share, float) else share
-    if not 0 < count < len(frames):
-        raise DataError(f"{key} = {share} holds out {count} of {len(frames)} frames; expected at least one on either side")
-    order = np.random.default_rng(seed).permutation(len(frames))
-    isolated = isolated_atoms(frames)[order]
-    order = np.concatenate([order[isolated], order[~isolated]])  # isolated atoms define the zero of energy: they are trained on
-    held = np.zeros(len(order), bool)
-    held[-count:] = True
-    keys = key_numbers(frames)[order]
-    held |= np.isin(keys, keys[held]) & ~isolated_atoms(frames)[order]  # a structure that occurs twice is held out twice
-    return frames[order[~held]], frames[order[held]]
-
-
-def make_problem(config: FitConfig, train: Frames, valid: Frames) -> Problem:
+def make_problem(config: FitConfig, train: Frames, valid: Frames, test: Frames | None = None, calibrate: Frames | None = None) -> Problem:
     """Check the data, fit reference energies, find neighbours, and measure what the model needs to know.
 
+    Test and calibration frames are only checked: what would stop an evaluation after the training stops it before.
+
     Raises:
-        DataError: for data that fail a check (see `eqpot.data.plausibility`), or a loss term without any label.
+        DataError: for data that fail a check (see `eqpot.data.plausibility`), a loss term without any label, or held-out frames that cannot be judged.
     """
+    held = held_parts(valid, test, calibrate)
     known, notes = _known(train, config.seed, "checks, reference energies and normalization use")
     warnings = [f.message for f in require_sane(known, allow=config.data.allow) if f.severity == "warning"]
     frames = train[np.flatnonzero(~isolated_atoms(train))]
     _require_labels(config, frames)
+    hashes = {"train": train.content_hash, "valid": valid.content_hash}
     if config.finetune:
-        start = _start(config, frames, known[np.flatnonzero(~isolated_atoms(known))])
+        replay = _replay(config, frames)
+        start = _start(config, frames, known, replay)
         spec, frames, e0, initial, measured_of = start.spec, start.train, start.references, start.params, start.train
         reference = ReferenceEnergies(
             dict(zip(spec.elements, start.own, strict=True)), "fine-tuning", len(spec.elements), len(spec.elements), ""
         )
         notes += start.notes
-        _require_known(spec.elements, valid)
+        hashes["base"] = hashlib.sha256(Path(config.finetune.base).read_bytes()).hexdigest()
+        trained = spec.elements
+        if replay is not None:
+            hashes["replay"] = replay.content_hash
+            require_unseen(replay, config.finetune.head, spec.config.heads, held)
     else:
         elements = tuple(sorted({*train.elements, *valid.elements}, key=atomic_number))
-        _require_elements(frames, valid)
         model = config.model.changed(heads=tuple(config.data.heads)) if config.data.heads else config.model
-        reference, e0 = _references(config, known, elements, model.heads)
         spec, initial, measured_of = ModelSpec(model, elements, Normalization()), None, [f for f in known if not is_isolated_atom(f)]
-    for frame in (*known, *valid[: min(len(valid), KNOWN_FRAMES)]):
-        try:
-            spec.config.check(frame.structure)
-        except StructureError as error:
-            raise StructureError(f"{frame.origin}: {error}") from None
+        trained = frames.elements
+    for name, part in held.items():
+        require_usable(config, spec, trained, name, part, _known(part, config.seed, "")[0])
+    require_fitting(spec, known)
+    if not config.finetune:
+        reference, e0 = _references(config, known, spec.elements, spec.config.heads)
     make = {"elements": spec.elements, "cutoff": spec.config.cutoff, "reference": e0, "heads": spec.config.heads}
     measured = make_samples(list(measured_of), **make)
     if not config.finetune:
@@ -197,22 +185,26 @@ def make_problem(config: FitConfig, train: Frames, valid: Frames) -> Problem:
         norm = normalization(measured, len(spec.elements), spec.config.n_heads, network if network < spec.config.cutoff else None)
         spec = ModelSpec(spec.config, spec.elements, norm, config.training.backend, config.training.products)
     samples = StoredSamples(frames, **make, workers=config.training.workers) if isinstance(frames, Store) else measured
-    with_stress = config.loss.stress > 0 and frames.label_counts()["stress"] > 0 and spec.conservative
+    with_stress = "stress" in config.counted and frames.label_counts()["stress"] > 0 and spec.conservative
     held_out, more = _known(valid, config.seed, "validation uses")
-    hashes = {"train": train.content_hash, "valid": valid.content_hash}
-    if config.finetune:
-        hashes["base"] = hashlib.sha256(Path(config.finetune.base).read_bytes()).hexdigest()
     messages = (*filter(None, [reference.message]), *notes, *more, *warnings)
     flat = tuple(map(float, np.ravel(e0)))
     return Problem(spec, reference, flat, samples, make_samples(held_out, **make), with_stress, hashes, messages, frames, initial)
 
 
-def _start(config: FitConfig, frames: Frames, known: Dataset) -> Start:
-    """Where fine-tuning begins; a store is compared by what is known of it and trained on as it is."""
+def _replay(config: FitConfig, frames: Frames) -> Dataset | None:
+    """Frames that the base was trained on, where there are any to mix in."""
     assert config.finetune is not None
-    replay = None if config.finetune.replay is None else _read(config, config.finetune.replay)
-    if replay is not None and (isinstance(replay, Store) or isinstance(frames, Store)):
+    if config.finetune.replay is None:
+        return None
+    replay = _read(config, config.finetune.replay)
+    if isinstance(replay, Store) or isinstance(frames, Store):
         raise ConfigError("finetune.replay: replayed frames are mixed with the new ones in memory; name files, not stores")
+    return replay
+
+
+def _start(config: FitConfig, frames: Frames, known: Dataset, replay: Dataset | None) -> Start:
+    """Where fine-tuning begins; a store is compared by what is known of it and trained on as it is."""
     start = start_from(config, known, replay)
     return replace(start, train=frames) if isinstance(frames, Store) else start
 
@@ -229,11 +221,6 @@ def _references(
     return each[0], np.array([[one.values.get(e, anywhere[e]) for e in elements] for one in each])
 
 
-def _require_known(elements: tuple[str, ...], valid: Frames) -> None:
-    if unseen := [e for e in valid.elements if e not in elements]:
-        raise DataError(f"element {unseen[0]} of the validation frames is neither in the base nor in any training frame")
-
-
 def _known(frames: Frames, seed: int, use: str) -> tuple[Dataset, list[str]]:
     """Frames in memory: all of a data set, of a store at most `KNOWN_FRAMES` and all isolated atoms; and what to say about it."""
     if not isinstance(frames, Store):
@@ -248,23 +235,9 @@ def _require_labels(config: FitConfig, frames: Frames) -> None:
     if not len(frames):
         raise DataError("no training frames besides isolated atoms")
     counts = frames.label_counts()
-    for name in ("energy", "forces"):
-        if getattr(config.loss, name) > 0 and not counts[name]:
-            raise DataError(
-                f"loss.{name} is {getattr(config.loss, name):g} but no training frame has {name}; name its key in data.keys or set the weight to 0"
-            )
-    if "stress" in config.loss.model_fields_set and config.loss.stress > 0 and not counts["stress"]:
-        raise DataError("loss.stress is set but no training frame has a stress; name its key in data.keys or leave the weight out")
-
-
-def _require_elements(frames: Frames, valid: Frames) -> None:
-    seen = set(frames.elements)
-    if seen >= set(valid.elements):
-        return
-    for frame in valid:
-        unseen = {symbol(z) for z in frame.structure.numbers} - seen
-        if unseen and not is_isolated_atom(frame):
-            raise DataError(f"{frame.origin}: element {min(unseen, key=atomic_number)} of this validation frame is in no training frame")
+    for name in sorted(config.counted & {"energy", "forces", *config.asked}):
+        if not counts[name]:
+            raise DataError(f"loss.{name} counts but no training frame has {name}; name its key in data.keys or set the weight to 0")
 
 
 def normalization(samples: Sequence[Sample], n_species: int, n_heads: int = 1, cutoff: float | None = None) -> Normalization:

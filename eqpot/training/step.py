@@ -17,9 +17,9 @@ from eqpot.core.tree import record
 from eqpot.graph import Graph
 from eqpot.potential import ModelSpec, Params, predictor
 from eqpot.training.batches import Targets
-from eqpot.training.config import QUANTITIES, LossConfig, OptimizerConfig
-from eqpot.training.losses import Terms, label_counts, loss_terms, total_loss
-from eqpot.training.optimizers import evaluated, finite, global_objective, make_optimizer
+from eqpot.training.config import LossConfig, OptimizerConfig
+from eqpot.training.losses import Terms, label_counts, loss_terms, total_loss, trained_sigmas
+from eqpot.training.optimizers import evaluated, finite, global_objective, make_optimizer, require_names
 from eqpot.training.parallel import Layout, each_member
 from eqpot.training.schedule import Knobs
 
@@ -30,7 +30,7 @@ class TrainState:
 
     Attributes:
         params: parameters of the network.
-        noise: log σ of each quantity, trained where `loss.noise` is 'learned', else empty.
+        noise: log σ of each quantity that has one σ, see `trained_sigmas`.
         average: averaged parameters, which are those evaluated.
         optimizer: state of the optimiser of both.
     """
@@ -51,16 +51,15 @@ class StepInfo:
 
 
 def init_state(params: Params, spec: ModelSpec, loss: LossConfig, optimizer: OptimizerConfig, with_stress: bool) -> TrainState:
-    """The state before the first step; `params` have a member axis."""
+    """The state before the first step; `params` have a member axis.
+
+    Raises:
+        ConfigError: for a pattern of `optimizer.rates` that matches nothing.
+    """
     members, dtype = len(jax.tree.leaves(params)[0]), jax.tree.leaves(params)[0].dtype
-    noise = {}
-    if loss.noise == "learned":
-        trained = [
-            q
-            for q in QUANTITIES
-            if loss.weights[q] and (q != "stress" or with_stress) and (q not in ("charges", "dipole") or spec.config.charges)
-        ]
-        noise = {q: jnp.full(members, np.log(spec.normalization.scale), dtype) for q in trained}
+    sigmas = trained_sigmas(loss, with_stress, spec.config.charges)
+    noise = {q: jnp.full(members, np.log(spec.normalization.scale), dtype) for q in sigmas}
+    require_names(optimizer.rates, _trained(params, noise))
     state = jax.vmap(make_optimizer(optimizer).init)(_trained(params, noise))
     return TrainState(params, noise, jax.tree.map(jnp.array, params), state)
 
@@ -87,7 +86,7 @@ def train_step(
     targets: Targets,
     knobs: Knobs,
 ) -> tuple[TrainState, StepInfo]:
-    """One step of all members; a member whose numbers are not finite stays as it was.
+    """One step of all members; when the numbers of one are not finite, all stay as they were.
 
     Args:
         spec, loss, optimizer, layout, with_stress: what is compiled for.
@@ -122,11 +121,11 @@ def train_step(
             if average is None:
                 average = jax.tree.map(lambda a, p: a + (1 - knobs.keep) * (p - a), old.average, params)
             new = TrainState(params, noise, _parts(average)[0], opt_state)
-            good = finite(value, gradient)
-            new = jax.tree.map(lambda a, b: jnp.where(good, a, b), new, old)
-            return new, StepInfo(value, terms, good)
+            return new, StepInfo(value, terms, finite(value, gradient))
 
-        return each_member(update, (state, targets.weight))
+        new, info = each_member(update, (state, targets.weight))
+        good = layout.all_members(info.finite)
+        return jax.tree.map(lambda a, b: jnp.where(good, a, b), new, state), info
 
     return layout.run(body, state, knobs, (graph, targets))
 

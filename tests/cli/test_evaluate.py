@@ -1,5 +1,6 @@
 """`eqpot evaluate --uncertainty`: a table of scores for people, JSON for machines, one clear line where there is no σ."""
 
+import dataclasses
 import json
 import subprocess
 import sys
@@ -9,9 +10,10 @@ import pytest
 
 from eqpot.cli.console import console
 from eqpot.cli.evaluate import evaluate as evaluate_command
-from eqpot.core.errors import DataError
+from eqpot.core.errors import DataError, EqpotError
 from eqpot.data import read, write
 from eqpot.graph import Frame, Labels, Structure
+from eqpot.potential import Potential
 from eqpot.training import evaluate
 from eqpot.uncertainty.scores import summarise
 
@@ -87,6 +89,23 @@ def test_without_the_flag_two_lines_are_enough(run):
 def test_one_member_is_silent_without_the_flag(run):
     assert "ncertainty" not in run("one.safetensors")
     assert json.loads(run("one.safetensors", as_json=True))["uncertainty"] is None
+
+
+def test_a_level_of_theory_can_be_named(files, run):
+    """Two heads with other reference energies: frames that name none are compared with the one that is asked for."""
+    two = files / "two.safetensors"
+    base = Potential.load(two)
+    norm = dataclasses.replace(base.spec.normalization, shift=2 * base.spec.normalization.shift)
+    spec = dataclasses.replace(base.spec, config=base.spec.config.changed(heads=("low", "high")), normalization=norm)
+    references = (*base.reference_energies, *(e - 3.0 for e in base.reference_energies))
+    both = Potential(spec, spec.init_members([0, 1]), references)
+    both.save(files / "heads.safetensors")
+    low, high = (json.loads(run("heads.safetensors", head=head, as_json=True))["energy"]["mae"] for head in (None, "high"))
+    assert abs(high - low) == pytest.approx(9.0, abs=1.0)
+    with pytest.raises(EqpotError, match="head: found 'middle'"):
+        run("heads.safetensors", head="middle")
+    with pytest.raises(EqpotError, match="knows one level of theory only"):
+        run("two.safetensors", head="low")
 
 
 def test_labels_without_a_sigma_are_not_enough(run):

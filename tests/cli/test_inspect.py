@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from eqpot.data import Dataset, read, write
+from eqpot.data import Dataset, prepare_store, read, write
 from eqpot.graph import Labels
 
 
@@ -51,3 +51,31 @@ def test_a_potential_can_be_the_judge(data, tmp_path, potential):
     assert result.returncode == 0, result.stderr
     assert "p.safetensors" in "".join(result.stdout.split())  # a long path is broken into lines
     assert "is a potential" in inspect(path, "--potential", path).stderr
+
+
+def test_a_potential_of_several_levels_shows_the_reference_energies_of_each(make_potential, tmp_path):
+    path = make_potential(tiny=True, heads=("pbe", "scan")).save(tmp_path / "two.safetensors")
+    result = inspect(path)
+    assert result.returncode == 0, result.stderr
+    assert "pbe: H -10.0000" in result.stdout and "scan: H -40.0000" in result.stdout
+    assert json.loads(inspect(path, "--json").stdout)["heads"] == ["pbe", "scan"]
+
+
+def test_labels_under_other_names_and_in_other_units(tmp_path):
+    (tmp_path / "h2.extxyz").write_text(
+        "".join(f"2\nE_dft={-1.0 - 0.01 * k} pbc='F F F'\nH 0 0 0\nH 0 0 {1.4 + 0.02 * k}\n" for k in range(3))
+    )
+    result = inspect(tmp_path / "h2.extxyz", "--key", "energy=E_dft", "--unit", "energy=Hartree", "--unit", "length=Bohr", "--json")
+    found = json.loads(result.stdout)
+    assert found["label_counts"]["energy"] == 3 and found["statistics"]["shortest"]["H-H"] == pytest.approx(1.4 * 0.529177, rel=1e-5)
+    assert sum(found["reference"]["values"].values()) == pytest.approx(-1.01 / 2 * 27.2114, rel=1e-4)
+    wrong = inspect(tmp_path / "h2.extxyz", "--key", "enrgy=E_dft")
+    assert wrong.returncode == 1 and "--key: found 'enrgy=E_dft', expected LABEL=NAME (did you mean 'energy'?)" in wrong.stderr
+
+
+def test_a_store_shows_what_its_files_show(data, tmp_path):
+    prepare_store(read(data), tmp_path / "store")
+    from_store, from_file = (json.loads(inspect(path, "--json").stdout) for path in (tmp_path / "store", data))
+    assert from_store["content_hash"] == from_file["content_hash"]
+    assert [s["frame"] for s in from_store["hygiene"]["suspects"]] == [s["frame"] for s in from_file["hygiene"]["suspects"]] == [30]
+    assert "is a store: its keys and units were settled" in inspect(tmp_path / "store", "--unit", "energy=Ry").stderr

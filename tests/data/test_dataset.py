@@ -54,8 +54,9 @@ def test_the_hash_depends_on_content_alone(dataset, tmp_path):
         lambda f: f.replace(structure=Structure(f.structure.numbers[::-1], f.structure.positions)),
         lambda f: f.replace(structure=Structure(f.structure.numbers, f.structure.positions, charge=1)),
         lambda f: f.replace(head="another level"),
+        lambda f: f.replace(weight=2.0),
     ],
-    ids=["energy", "label removed", "position", "element", "total charge", "head"],
+    ids=["energy", "label removed", "position", "element", "total charge", "head", "weight"],
 )
 def test_the_hash_notices_every_change(dataset, change):
     assert Dataset((change(dataset[0]), *dataset.frames[1:])).content_hash != dataset.content_hash

@@ -9,10 +9,10 @@ import pytest
 
 import eqpot
 from eqpot.core.errors import CheckpointError, ConfigError, DataError, TrainingError
-from eqpot.data import Dataset, LabelKeys
+from eqpot.data import Dataset, LabelKeys, Units
 from eqpot.graph import Frame, Labels, Structure
 from eqpot.training.batches import Batches
-from eqpot.training.config import KeysConfig
+from eqpot.training.data_config import KeysConfig, UnitsConfig
 from eqpot.training.step import train_step
 
 
@@ -230,9 +230,9 @@ def test_isolated_atoms_fix_the_zero_of_energy(frames, settings):
         (
             {},
             lambda fs: [Frame(f.structure, Labels(energy=f.labels.energy)) for f in fs],
-            r"loss\.forces is 10 but no training frame has forces",
+            r"loss\.forces counts but no training frame has forces",
         ),
-        ({"loss": {"stress": 1}}, lambda fs: fs, r"loss\.stress is set but no training frame has a stress"),
+        ({"loss": {"stress": 1}}, lambda fs: fs, r"loss\.stress counts but no training frame has stress"),
         ({"data": {"valid": 400}}, lambda fs: fs, r"data\.valid = 400 holds out 400 of 40 frames"),
     ],
 )
@@ -298,4 +298,11 @@ def test_wrong_labels_are_set_before_the_user_after_a_fit(frames, settings, tmp_
 def test_every_name_of_a_label_can_be_chosen():
     """A file may call its labels as it likes: what the readers can be told, a fit can be told too."""
     assert {*KeysConfig.model_fields} == {field.name for field in dataclasses.fields(LabelKeys)}
-    assert KeysConfig(charges="mbis_charges").label_keys() == LabelKeys(charges="mbis_charges")
+    assert KeysConfig(charges="mbis_charges").label_keys() == LabelKeys(charges="mbis_charges") and KeysConfig().label_keys() == LabelKeys()
+
+
+def test_units_mean_the_same_to_a_fit_and_to_the_readers():
+    """A stress without a unit is in energy/length³, whatever these are."""
+    assert {*UnitsConfig.model_fields} == {field.name for field in dataclasses.fields(Units)} and UnitsConfig().units() == Units()
+    atomic = UnitsConfig(energy="Hartree", length="Bohr").units()
+    assert atomic == Units(energy="Hartree", length="Bohr") and atomic.stress_factor == pytest.approx(183.6, abs=0.1)

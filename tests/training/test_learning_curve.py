@@ -68,6 +68,13 @@ def test_every_size_takes_the_steps_of_the_largest_or_the_same_epochs(trainings,
     assert [c.training.epochs for c, _, _, _ in trainings] == [5, 5]
 
 
+def test_steps_are_equal_also_where_batches_are_filled_by_atoms(trainings, plain, frames, tmp_path):
+    """Trimers, four to a batch of 12 atoms: 1 batch of the small set and 4 of the large one, whatever batch_size says."""
+    packed = plain | {"training": {"epochs": 5, "batch_size": 1, "batch_atoms": 12}}
+    learning_curve(packed, [4, 16], seeds=1, folder=tmp_path, train=frames)
+    assert [c.training.epochs for c, _, _, _ in trainings] == [20, 5]
+
+
 def test_finished_points_are_not_trained_again(trainings, plain, frames, tmp_path):
     study = {"seeds": 1, "folder": tmp_path, "train": frames, "capacities": [4, 8]}
     first = learning_curve(plain, [5, 20], **study)

@@ -11,7 +11,7 @@ from eqpot.graph import Frame, Labels
 from eqpot.potential import Prediction
 from eqpot.training.batches import Batches, bootstrap_weights
 from eqpot.training.config import LossConfig
-from eqpot.training.losses import label_counts, loss_terms, penalty, total_loss
+from eqpot.training.losses import label_counts, loss_terms, penalty, total_loss, trained_sigmas
 from eqpot.training.samples import make_samples
 from eqpot.training.sizes import size_classes
 
@@ -62,13 +62,15 @@ def test_the_length_of_no_error_has_no_slope():
 
 
 def test_missing_labels_take_no_part(frames):
-    """A set in which some frames lack energy and others forces has the same terms as the labelled frames alone."""
-    first, second = list(frames)[:3], list(frames)[3:6]
+    """A set in which some frames lack energy, others forces, and others stress has the same terms as the labelled frames alone."""
+    first, second, third = list(frames)[:3], list(frames)[3:6], list(frames)[6:8]
     energies = [Frame(f.structure, Labels(energy=f.labels.energy)) for f in first]
     forces = [Frame(f.structure, Labels(forces=f.labels.forces)) for f in second]
-    mixed = terms_of(energies + forces)
+    stresses = [Frame(f.structure, Labels(stress=(k + 1) * np.eye(3))) for k, f in enumerate(third)]
+    mixed = terms_of(energies + forces + stresses)
     assert float(mixed["energy"]) == pytest.approx(float(terms_of(first)["energy"]), rel=1e-5)
     assert float(mixed["forces"]) == pytest.approx(float(terms_of(second)["forces"]), rel=1e-5)
+    assert float(mixed["stress"]) == pytest.approx((1 + 4) / 3 / 2, rel=1e-5)
 
 
 def test_no_label_at_all_gives_zero_not_nan(frames):
@@ -99,7 +101,7 @@ def test_huber_is_smooth_and_linear_far_out():
 def test_total_is_the_weighted_sum():
     config = LossConfig(energy=2, forces=3, stress=5, net_force=7)
     terms = {k: jnp.asarray(1.0) for k in ("energy", "forces", "stress", "net_force")}
-    assert float(total_loss(config, {k: jnp.asarray(w) for k, w in config.weights.items()}, terms)) == 17
+    assert float(total_loss(config, {k: jnp.asarray(w) for k, w in config.weights(0.0).items()}, terms)) == 17
 
 
 def test_the_learned_noise_of_least_loss_is_the_error(frames):
@@ -128,15 +130,27 @@ def test_noise_per_atom_is_the_likelihood_of_a_normal_distribution(frames):
     assert float(weighted["forces"]) == pytest.approx(sigma**2 * float(terms["forces"]), rel=1e-5)
 
 
+def test_with_noise_per_atom_other_quantities_have_a_trained_one(frames):
+    """The stress beside likelihoods of energies and forces is a likelihood too, with a σ of its own, and beta does not act on it."""
+    labelled = [Frame(f.structure, Labels(f.labels.energy, f.labels.forces, 0.2 * np.eye(3))) for f in list(frames)[:2]]
+    config = LossConfig(noise="atoms", beta=0.5)
+    assert trained_sigmas(config, with_stress=True, with_charges=True) == ["stress", "charges", "dipole"]
+    assert trained_sigmas(config, with_stress=False, with_charges=False) == []
+    assert trained_sigmas(LossConfig(noise="learned", energy=0), with_stress=True, with_charges=False) == ["forces", "stress"]
+    more = {"force_noise": lambda g: jnp.full(g.capacity.atoms, 0.3), "energy_noise": lambda g: jnp.full(g.capacity.graphs, 0.3)}
+    terms = terms_of(labelled, config, {"stress": jnp.log(jnp.asarray(0.1))}, **more)
+    assert float(terms["stress"]) == pytest.approx(0.5 * (0.2**2 / 3) / 0.1**2 + np.log(0.1), rel=1e-5)
+
+
 def test_net_force_and_torque_vanish_for_forces_of_a_potential_only(frames):
     """Forces between pairs have neither; the constant field has a net force, and about the centre of the atoms no torque."""
     chosen, config = list(frames)[:4], LossConfig(net_force=1, net_torque=1)
     graph, targets = only_shard(chosen)
     counts = label_counts(graph, targets)
 
-    def balance(forces):
+    def balance(forces, weight=1.0):
         prediction = replace(constant_prediction(graph), forces=forces)
-        return loss_terms(config, prediction, graph, targets, targets.weight[0], counts)
+        return loss_terms(config, prediction, graph, targets, weight * targets.weight[0], counts)
 
     pairs = balance(targets.forces)
     assert float(pairs["net_force"]) < 1e-10 and float(pairs["net_torque"]) < 1e-10
@@ -144,6 +158,8 @@ def test_net_force_and_torque_vanish_for_forces_of_a_potential_only(frames):
     assert float(field["net_force"]) == pytest.approx(0.09, rel=1e-5) and float(field["net_torque"]) < 1e-10
     twist = balance(jnp.cross(jnp.array([0.0, 0, 1.0]), graph.positions) * graph.atom_mask.astype(float)[:, None])
     assert float(twist["net_torque"]) > 0.1
+    heavy = balance(jnp.full_like(targets.forces, 0.3) * graph.atom_mask.astype(float)[:, None], weight=2.0)
+    assert float(heavy["net_force"]) == pytest.approx(2 * 0.09, rel=1e-5)  # as any term
 
 
 def test_size_classes_separate_small_from_large():

@@ -119,6 +119,28 @@ def test_muon_steps_are_orthogonal_matrices():
     np.testing.assert_allclose(updates["linear"], np.stack(expected), rtol=1e-4, atol=1e-6)
 
 
+def test_schedule_free_steps_have_no_momentum_of_their_own():
+    """Two equal and opposite gradients: Adam without momentum goes back where it came from, with momentum it does not."""
+    steep = jax.tree.map(jnp.ones_like, params())
+    config = OptimizerConfig(name="schedule-free", clip_norm=1e6)
+    transform = make_optimizer(config, 0.1)
+    state = transform.init(params())
+    for sign in (1.0, -1.0):
+        _, state = transform.update(jax.tree.map(lambda x, s=sign: s * x, steep), state, params())
+    for last, first in zip(jax.tree.leaves(state.z), jax.tree.leaves(params()), strict=True):
+        np.testing.assert_allclose(last, first, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["adamw", "muon"])
+def test_charges_of_elements_are_a_table_and_no_matrix(name):
+    """They do not decay, and Muon moves them as Adam does: the first step is the same for all, whatever their size and slope."""
+    table = {"outputs": {"element_charges": jnp.asarray([[1.0, 0.1], [0.2, 3.0]])}}
+    slope = {"outputs": {"element_charges": jnp.asarray([[1.0, 9.0], [2.0, 0.1]])}}
+    transform = make_optimizer(OptimizerConfig(name=name, weight_decay=0.5), 0.1)
+    updates, _ = transform.update(slope, transform.init(table), table)
+    assert np.ptp(updates["outputs"]["element_charges"]) < 1e-4
+
+
 def test_a_pattern_without_parameters_is_refused():
     with pytest.raises(ConfigError, match=r"no parameter matches 'radial\*'; expected a pattern of embedding, linear, scale"):
         require_names({"radial*": 0.0}, params())

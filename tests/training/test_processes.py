@@ -109,6 +109,20 @@ def test_the_loss_curve_does_not_depend_on_devices_or_processes(tmp_path):
     assert resumed == runs["first of 2 processes"][-1:]  # a finished run gives its result at once
 
 
+@pytest.mark.slow
+def test_processes_stop_together(tmp_path):
+    """A signal that only the second of two gets, and a time limit that is over on the first one's clock alone, end the run on both."""
+    shared = {"JAX_COORDINATOR_ADDRESS": f"127.0.0.1:{free_port()}", "JAX_NUM_PROCESSES": "2"}
+    task = {"folder": str(tmp_path), "second_stops_at_step": 6}
+    for process in [start(task, JAX_PROCESS_ID=str(k), **shared) for k in range(2)]:
+        _, err = process.communicate(timeout=LIMIT)
+        assert process.returncode != 0 and "KeyboardInterrupt" in err
+    limits = {"settings": {"training": {"epochs": 6, "batch_size": 8, "checkpoint_every": 2, "max_minutes": 1e-9}}}
+    first, second = together({"folder": str(tmp_path), "second_has_no_clock": True, **limits}, 2, 1)
+    assert [row["epoch"] for row in first[:-1]] == [] and first == second
+    assert len((tmp_path / "log.jsonl").read_text().splitlines()) == 2
+
+
 def test_a_process_that_finds_no_others_says_what_is_missing():
     code = "from eqpot.training.parallel import join_processes; join_processes()"
     bare = {k: v for k, v in environment().items() if not k.startswith(("JAX_COORD", "JAX_NUM_PROC", "JAX_PROCESS", "SLURM", "OMPI"))}

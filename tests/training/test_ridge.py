@@ -65,7 +65,7 @@ def trainers_loss(problem, params):
     """The loss of the trainer over all frames as one batch."""
     parts = whole(problem)
     counts = jax.tree.map(lambda *x: sum(x), *[label_counts(*part) for part in parts])
-    weights = {k: jnp.asarray(v, jnp.float64) for k, v in LOSS.weights.items()}
+    weights = {k: jnp.asarray(v, jnp.float64) for k, v in LOSS.weights(1.0).items()}
 
     @jax.jit
     def share(params, graph, targets):

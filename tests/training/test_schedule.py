@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from eqpot.core.config import build
+from eqpot.core.errors import ConfigError
 from eqpot.training import schedule
 from eqpot.training.config import FitConfig
 from eqpot.training.schedule import keep, stage_two_epoch, weights
@@ -56,5 +57,17 @@ def test_schedules_by_name():
     assert rate(config(optimizer={"name": "schedule-free", "warmup": 0}), 99) == 0.01
 
 
-def test_a_likelihood_takes_weights_as_switches():
-    assert weights(config(loss={"noise": "learned", "stress": 0}), 0) == {"energy": 1, "forces": 1, "stress": 0, "charges": 1, "dipole": 1}
+def test_a_likelihood_takes_weights_as_switches_in_both_stages():
+    switches = {"energy": 1, "forces": 1, "stress": 0, "charges": 1, "dipole": 1}
+    c = config(loss={"noise": "learned", "stress": 0}, stage_two={"start": 0.5, "energy": 1000, "forces": 0})
+    assert weights(c, 0) == switches and weights(c, 50) == switches | {"forces": 0}
+    with pytest.raises(ConfigError, match=r"stage_two\.stress: with loss\.noise: learned each quantity has its σ from the start"):
+        config(loss={"noise": "learned", "stress": 0}, stage_two={"stress": 1})
+
+
+def test_weights_go_linearly_to_their_final_values_at_the_end_of_the_first_stage():
+    c = config(loss={"energy": 10, "final": {"energy": 110}})
+    assert [weights(c, int(e), e)["energy"] for e in (0.0, 25.5, 99.9)] == pytest.approx([10, 35.5, 109.9])
+    assert weights(c, 3)["energy"] == 110 and weights(c, 3)["forces"] == 10  # epochs are compared by the last ones
+    two = config(loss={"energy": 10, "final": {"energy": 110}}, stage_two={"start": 0.5, "energy": 1000})
+    assert [weights(two, int(e), e)["energy"] for e in (25.0, 50.0)] == [60, 1000]

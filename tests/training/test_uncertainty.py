@@ -107,17 +107,3 @@ def test_learned_noise_is_part_of_sigma(frames, settings):
 def test_what_cannot_be_calibrated_is_refused_before_the_training(frames, settings, change, words):
     with pytest.raises((EqpotError, ValidationError), match=words):
         eqpot.fit(settings | change, frames)
-
-
-def test_a_run_older_than_an_option_continues(frames, settings, tmp_path):
-    """A folder whose configuration lacks an option is the same run while that has its default, and another when it has not."""
-    import json
-
-    eqpot.fit(settings, frames, folder=tmp_path)
-    found = json.loads((tmp_path / "run.json").read_text())
-    del found["ensemble.readouts"], found["data.calibrate"]
-    (tmp_path / "run.json").write_text(json.dumps(found))
-    eqpot.fit(settings, frames, folder=tmp_path)
-    (tmp_path / "run.json").write_text(json.dumps(found))
-    with pytest.raises(EqpotError, match=r"data\.calibrate was None, now 12"):
-        eqpot.fit(settings | {"data": {"valid": 8, "calibrate": 12}}, frames, folder=tmp_path)

@@ -1,6 +1,7 @@
 """A fit of the toy problem as a program of its own, for tests that need several processes or one that dies.
 
-    python toy_run.py '{"folder": …, "settings": {…}, "die_at_step": n, "die_in_save": [n, seconds], "full_at_save": n}'
+    python toy_run.py '{"folder": …, "settings": {…}, "die_at_step": n, "die_in_save": [n, seconds], "full_at_save": n,
+                        "second_stops_at_step": n, "second_has_no_clock": true}'
 
 Prints one JSON line per validated epoch, and at the end a hash of the final parameters.
 """
@@ -14,6 +15,7 @@ import sys
 import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 sys.path.insert(0, str(Path(__file__).parent))
 
@@ -45,6 +47,8 @@ def main() -> None:
         steps[0] += 1
         if steps[0] == task.get("die_at_step"):
             die()
+        if steps[0] == task.get("second_stops_at_step") and jax.process_index() == 1:
+            os.kill(os.getpid(), signal.SIGTERM)
         return step(*args)
 
     def counted_save(self, *args):
@@ -58,6 +62,8 @@ def main() -> None:
         save(self, *args)
 
     loop.train_step, Checkpoints.save = counted_step, counted_save
+    if task.get("second_has_no_clock") and jax.process_index() == 1:
+        loop.time = SimpleNamespace(monotonic=lambda: 0.0)
     potential = eqpot.fit(
         {**SETTINGS, **task.get("settings", {})},
         toy_frames(),

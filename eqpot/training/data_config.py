@@ -1,0 +1,77 @@
+"""What a user chooses about the data of a fit: files, names of labels, units, and what is held out."""
+
+from typing import Any
+
+from pydantic import Field, field_validator
+
+from eqpot.core.config import Config
+from eqpot.core.errors import ConfigError
+from eqpot.data import LabelKeys, Units
+
+
+class KeysConfig(Config):
+    """Names of labels in the files; left out, the usual names are found by themselves; '' ignores a label."""
+
+    energy: str | None = None
+    forces: str | None = None
+    stress: str | None = None
+    virial: str | None = None
+    charges: str | None = None
+    dipole: str | None = None
+    total_charge: str | None = None
+    group: str | None = None
+    weight: str | None = None
+    head: str | None = None
+
+    def label_keys(self) -> LabelKeys:
+        """As the readers take them."""
+        return LabelKeys(**self.model_dump())
+
+
+class UnitsConfig(Config):
+    """Units of the files; everything is converted to eV, Å, eV/Å³ on reading."""
+
+    energy: str = "eV"
+    length: str = "Angstrom"
+    stress: str | None = Field(default=None, description="left out, it is energy/length³")
+
+    def units(self) -> Units:
+        """As the readers take them."""
+        return Units(**self.model_dump())
+
+
+class DataConfig(Config):
+    """Where the structures come from."""
+
+    train: str | tuple[str, ...] | None = Field(default=None, description="file, list of files or glob")
+    valid: str | tuple[str, ...] | float | int = Field(
+        default=0.1, description="file(s), or a fraction or number of training frames to hold out"
+    )
+    test: str | tuple[str, ...] | float | int | None = Field(
+        default=None, description="file(s) to evaluate after the fit, or a share of the training frames"
+    )
+    calibrate: str | tuple[str, ...] | float | int | None = Field(
+        default=None, description="file(s), or a share of the training frames, never trained on, that the uncertainty is calibrated with"
+    )
+    heads: dict[str, str | tuple[str, ...]] = Field(
+        default={}, description="in place of train: files by level of theory, each of which gets a head of its own"
+    )
+    max_train: int | None = Field(default=None, ge=1, description="use this many training frames, chosen by the seed")
+    keys: KeysConfig = KeysConfig()
+    units: UnitsConfig = UnitsConfig()
+    reference_energies: dict[str, float] | None = Field(
+        default=None, description="energy of each element's atom [eV]; else isolated atoms, else fitted"
+    )
+    hygiene: bool = Field(
+        default=False, description="after the fit, look for training frames with wrong labels and write them to suspicious.extxyz"
+    )
+    allow: tuple[str, ...] = Field(default=(), description="codes of data checks to accept, such as 'large-force'; see eqpot inspect")
+
+    @field_validator("valid", "test", "calibrate")
+    @classmethod
+    def _share_is_sensible(cls, value: Any) -> Any:
+        if isinstance(value, int | float) and not isinstance(value, bool) and value <= 0:
+            raise ConfigError("expected a positive fraction or number of frames to hold out")
+        if isinstance(value, float) and value >= 1:
+            raise ConfigError("expected a fraction below 1, a whole number of frames, or a file")
+        return value
