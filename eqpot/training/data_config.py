@@ -1,38 +1,32 @@
 """What a user chooses about the data of a fit: files, names of labels, units, and what is held out."""
 
+import dataclasses
 from typing import Any
 
-from pydantic import Field, field_validator
+from pydantic import Field, create_model, field_validator
 
 from eqpot.core.config import Config
 from eqpot.core.errors import ConfigError
 from eqpot.data import LabelKeys, Units
 
 
-class KeysConfig(Config):
-    """Names of labels in the files; left out, the usual names are found by themselves; '' ignores a label."""
+def _like(kind: type[LabelKeys | Units]) -> type[Config]:
+    """A section with the fields and defaults of what the readers take."""
+    fields: dict[str, Any] = {f.name: (f.type, f.default) for f in dataclasses.fields(kind)}
+    return create_model(kind.__name__, __base__=Config, **fields)
 
-    energy: str | None = None
-    forces: str | None = None
-    stress: str | None = None
-    virial: str | None = None
-    charges: str | None = None
-    dipole: str | None = None
-    total_charge: str | None = None
-    group: str | None = None
-    weight: str | None = None
-    head: str | None = None
+
+class KeysConfig(_like(LabelKeys)):
+    """Names of labels in the files; left out, the usual names are found by themselves; '' ignores a label."""
 
     def label_keys(self) -> LabelKeys:
         """As the readers take them."""
         return LabelKeys(**self.model_dump())
 
 
-class UnitsConfig(Config):
+class UnitsConfig(_like(Units)):
     """Units of the files; everything is converted to eV, Å, eV/Å³ on reading."""
 
-    energy: str = "eV"
-    length: str = "Angstrom"
     stress: str | None = Field(default=None, description="left out, it is energy/length³")
 
     def units(self) -> Units:

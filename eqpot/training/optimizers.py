@@ -66,7 +66,12 @@ def _muon(config: OptimizerConfig) -> optax.GradientTransformation:
         return jax.tree.map(of, parameter_names(params), params)
 
     return optax.contrib.muon(
-        1.0, _NEWTON_SCHULZ, weight_decay=config.weight_decay, muon_weight_dimension_numbers=axes, consistent_rms=0.2, weight_decay_mask=_decayed
+        1.0,
+        _NEWTON_SCHULZ,
+        weight_decay=config.weight_decay,
+        muon_weight_dimension_numbers=axes,
+        consistent_rms=0.2,
+        weight_decay_mask=_decayed,
     )
 
 
