@@ -18,7 +18,7 @@ from eqpot.active.lock import locked
 from eqpot.core.errors import DataError
 
 FORMAT: Final = "eqpot ledger"
-VERSION: Final = 1
+VERSION: Final = 2
 LINES: Final = "ledger.jsonl"
 
 
@@ -118,7 +118,7 @@ def read_lines(path: Path, cut: bool = False) -> list[tuple[dict[str, Any], str]
             fits = False
         if not fits:
             raise DataError(
-                f"{path}: line {number} does not fit its hash and that of the line before: the ledger was changed or damaged, expected one "
+                f"{path}: line {number} does not fit its hash and that of the line before: it was changed or damaged, or is of another version, expected one "
                 "that only eqpot wrote; restore the file, or begin in another folder (labels can be taken along)"
             )
         found.append((record, digest))

@@ -4,7 +4,7 @@
     found.potential, found.why, found.uncertain
 
 A round is: train (or go on training) the ensemble on all labels, let it sample, judge what was sampled, ask the oracle about some of it, write down
-what was asked, why and what came. All of it depends on the configuration and the ledger alone; a driver that was killed at any moment and started
+what was asked, why and what came. All of it depends on the configuration and on what the folder holds; a driver that was killed at any moment and started
 again comes to the same ledger, and no label is paid for twice.
 """
 
@@ -145,7 +145,7 @@ class _Loop:
             made += [m.frame() for m in generate(settings, list(self.structures))]
         made = new_ones(made, frozenset(structure_key(f.structure) for f in self.before))
         if len(made) > (left := self._calls_left(0)):
-            raise ConfigError(f"stop: found a budget of {left} calls, expected more than the {len(made)} structures that start asks about")
+            raise ConfigError(f"stop: found a budget of {left} calls, expected at least the {len(made)} that start asks about")
         asked, found = self._label([Asked(f, TRAIN, "start") for f in made])
         labelled = [(row, f) for row, f in zip(asked, found, strict=True) if isinstance(f, Frame)]
         roles = split_start([f for _, f in labelled], self.before, self.config.start.hold_out, self.config.seed)

@@ -178,7 +178,7 @@ def test_a_label_cannot_be_changed(whole, settings, tmp_path):
 
 
 def test_a_budget_that_the_start_exceeds_is_refused_before_it_is_spent(settings, tmp_path):
-    with pytest.raises(ConfigError, match="budget of 9 calls, expected more than the 10 structures"):
+    with pytest.raises(ConfigError, match="budget of 9 calls, expected at least the 10 that start asks about"):
         active({**settings, "stop": [{"calls": 9}]}, tmp_path / "run")
     assert not (tmp_path / "run" / "labels").exists()
 
