@@ -31,6 +31,7 @@ from eqpot.active.loop_data import (
     Asked,
     Collected,
     collected,
+    first_frames,
     first_structures,
     identity,
     labelled_before,
@@ -45,7 +46,6 @@ from eqpot.active.stopping import levels, nothing_left, verdict
 from eqpot.core.config import build, load_yaml
 from eqpot.core.errors import ConfigError, DataError
 from eqpot.data import is_isolated_atom, read, write_extxyz
-from eqpot.data.dataset import structure_key
 from eqpot.graph.structure import Frame, Structure
 from eqpot.oracles import Failure
 from eqpot.potential import Potential
@@ -137,13 +137,7 @@ class _Loop:
 
     def _begin(self, ledger: Ledger) -> None:
         """Label what the first training learns from."""
-        from eqpot.active.generate_structures import generate
-
-        made = [Frame(s, origin=f"start {k}", group="start") for k, s in enumerate(self.structures)]
-        if self.config.start.generate:
-            settings = {"seed": self.config.seed, "methods": list(self.config.start.generate)}
-            made += [m.frame() for m in generate(settings, list(self.structures))]
-        made = new_ones(made, frozenset(structure_key(f.structure) for f in self.before))
+        made = first_frames(self.config.start, self.structures, self.before, self.config.seed)
         if len(made) > (left := self._calls_left(0)):
             raise ConfigError(f"stop: found a budget of {left} calls, expected at least the {len(made)} that start asks about")
         asked, found = self._label([Asked(f, TRAIN, "start") for f in made])

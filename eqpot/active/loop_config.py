@@ -27,6 +27,11 @@ class StartConfig(Config):
         default=({"method": "rattle", "n": 14, "temperature_K": 300},),
         description="what is made of them, as for eqpot generate; without a potential",
     )
+    n: int | None = Field(
+        default=None,
+        ge=1,
+        description="how many of what is generated are labelled: those farthest from one another, in fixed descriptors; all by default",
+    )
     hold_out: float = Field(default=0.25, gt=0, lt=1, description="share that is not trained on")
     data: str | tuple[str, ...] | None = Field(
         default=None, description="file(s) of frames that this oracle has labelled before (eqpot label), to learn from as well"

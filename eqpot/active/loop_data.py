@@ -15,6 +15,7 @@ from eqpot.active.label_store import LabelStore
 from eqpot.active.loop_config import ActiveConfig, StartConfig
 from eqpot.active.oracle_config import build_oracle, load_oracle
 from eqpot.active.samplers import PoolSampler
+from eqpot.active.selection import select
 from eqpot.core.errors import DataError
 from eqpot.data import Dataset, LabelKeys, read
 from eqpot.data.dataset import structure_key
@@ -140,6 +141,19 @@ def first_structures(start: StartConfig) -> tuple[Structure, ...]:
     files = start.structures if isinstance(start.structures, str) else list(start.structures)
     frames = read(files, keys=LabelKeys.none()).frames
     return tuple(f.structure.check() for f in frames)
+
+
+def first_frames(start: StartConfig, structures: Sequence[Structure], before: Dataset, seed: int) -> list[Frame]:
+    """What is labelled before the first training: the start structures, and of those made of them all, or the farthest from one another."""
+    from eqpot.active.generate_structures import generate
+
+    frames = [Frame(s, origin=f"start {k}", group="start") for k, s in enumerate(structures)]
+    if start.generate:
+        made = [m.frame() for m in generate({"seed": seed, "methods": list(start.generate)}, list(structures))]
+        if start.n:
+            made = [made[k] for k in sorted(select(None, made, start.n, known=[*frames, *before], method="farthest").chosen)]
+        frames += made
+    return new_ones(frames, frozenset(structure_key(f.structure) for f in before))
 
 
 def labelled_before(start: StartConfig, oracle: Oracle) -> Dataset:

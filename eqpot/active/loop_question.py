@@ -88,9 +88,8 @@ def choose(
         [judged.frames[k] for k in open_to],
         wanted,
         known=[*train, *(judged.frames[k] for k in audit)],
-        method=query.method,
         seed=int(rng.integers(2**31)),
-        exploration=query.exploration,
+        **{name: getattr(query, name) for name in ("method", "exploration", "min_novelty_distance", "balance", "max_atoms")},
     )
     for k, why, score in zip(choice.chosen, choice.reasons, choice.scores, strict=True):
         asked.append(Asked(judged.frames[open_to[k]], TRAIN, why, float(judged.sigma[open_to[k]]), float(score)))

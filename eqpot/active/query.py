@@ -45,6 +45,11 @@ class QueryConfig(Config):
     )
     method: Method = Field(default="uncertainty-diversity", description="see eqpot.active.select; 'random' is the baseline")
     exploration: float = Field(default=0.0, ge=0, description="weight of the distance to what is known, beside the doubt")
+    min_novelty_distance: float | None = Field(
+        default=None, gt=0, description="least distance to what is known or was chosen, in that between two structures at hand (rms)"
+    )
+    balance: bool = Field(default=True, description="score structures per atom; otherwise large ones are worth more")
+    max_atoms: int | None = Field(default=None, ge=1, description="larger structures are not chosen")
     low_eV_A: float | None = Field(default=None, gt=0, description="lower edge of the band; by default the error on held-out structures")
     high_eV_A: float | None = Field(default=None, gt=0, description="upper edge; by default `absurd` times the size of the forces")
     absurd: float = Field(default=0.5, gt=0, description="error of a force, in the size of forces, from which on a run is not followed")

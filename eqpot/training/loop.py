@@ -77,7 +77,7 @@ class _Run:
     def __init__(self, config: FitConfig, problem: Problem, folder: RunFolder | None, overwrite: bool, calibrate: Frames | None) -> None:
         self.config, self.problem, self.folder, self.calibrate = config, problem, folder, calibrate
         self.memory, members = Memory(), config.ensemble.members
-        self.compiled = -compiled_programs()
+        self.compiles, self.compile_seconds = 0, 0.0
         t = config.training
         self.layout = make_layout(members, structures_per_batch(problem.train, t.batch_size, t.batch_atoms))
         weights = bootstrap_weights(members, len(problem.train), config.seed, config.ensemble.bootstrap)
@@ -171,7 +171,11 @@ class _Run:
         done = memory.epoch + min(1.0, memory.batch / self.batches.steps_per_epoch)
         knobs = schedule.knobs(config, done, memory.epoch, memory.step, memory.stage_step, memory.scale)
         static = (self.problem.spec, config.loss, config.optimizer, self.layout, self.problem.with_stress)
-        self.state, info = train_step(*static, self.state, *self.layout.place_batch(graph, targets), self.layout.place(knobs, REPLICATED))
+        dynamic = *self.layout.place_batch(graph, targets), self.layout.place(knobs, REPLICATED)
+        programs, began = compiled_programs(), time.monotonic()
+        self.state, info = train_step(*static, self.state, *dynamic)
+        if compiled_programs() > programs:  # a call that need not compile returns before its step is done
+            self.compiles, self.compile_seconds = self.compiles + 1, self.compile_seconds + time.monotonic() - began
         return info
 
     def _look_at(self, done: tuple[Any, list[int]] | None) -> None:
@@ -251,8 +255,6 @@ class _Run:
     def _identity(self) -> dict[str, Any]:
         hashes = {f"hash of {name} data": value for name, value in self.problem.hashes.items()}
         hashes["hash of weights of frames"] = hashlib.sha256(self.batches.weights.tobytes()).hexdigest()
-        if self.calibrate is not None:
-            hashes["hash of calibration data"] = self.calibrate.content_hash
         return flatten_config(self.config.model_dump(mode="json")) | hashes
 
     def _save(self) -> None:
@@ -299,7 +301,7 @@ class _Run:
             potential.save(self.folder.path / name)
 
     def _metadata(self) -> dict[str, Any]:
-        found = describe(self.config, self.problem, self.memory, self.batches, self.layout, self.compiled + compiled_programs())
+        found = describe(self.config, self.problem, self.memory, self.batches, self.layout, (self.compiles, self.compile_seconds))
         if self.state.noise:
             found["noise"] = {name: float(np.sqrt(np.exp(2 * v).mean())) for name, v in self.layout.fetch(self.state.noise).items()}
         return found

@@ -31,13 +31,15 @@ MENTIONED = 5
 PACKAGES = ("eqpot", "jax", "jaxlib", "flax", "optax", "numpy")
 
 
-def describe(config: FitConfig, problem: Problem, memory: Memory, batches: Batches, layout: Layout, compiled: int) -> dict[str, Any]:
-    """Metadata of the potential; JSON-able."""
+def describe(
+    config: FitConfig, problem: Problem, memory: Memory, batches: Batches, layout: Layout, compiles: tuple[int, float]
+) -> dict[str, Any]:
+    """Metadata of the potential; JSON-able. `compiles`: how many forms of a step were compiled, and the time [s] that it took."""
     text = json.dumps(config.model_dump(mode="json"), sort_keys=True)
     best = next((row["valid"] for row in memory.history if row["epoch"] == memory.best_epoch), {})
     return {
         "name": config.name,
-        "data": {**problem.hashes, "train_frames": len(problem.train), "valid_frames": len(problem.valid)},
+        "data": {**problem.hashes, "train_frames": len(problem.train)} | {f"{name}_frames": count for name, count in problem.held.items()},
         "config": json.loads(text),
         "config_hash": hashlib.sha256(text.encode()).hexdigest(),
         "reference_energies": {"source": problem.reference.source, "message": problem.reference.message},
@@ -47,16 +49,21 @@ def describe(config: FitConfig, problem: Problem, memory: Memory, batches: Batch
         "seconds": round(memory.seconds, 1),
         "warnings": list(problem.warnings),
         "run": {
-            "device": f"{jax.device_count()} × {jax.devices()[0].device_kind}, {jax.process_count()} process(es)",
+            "device": f"{jax.device_count()} × {jax.devices()[0].device_kind} in {_counted(jax.process_count(), 'process', 'es')}",
             "kernels": f"{choose_backend(problem.spec.backend)}, products in {problem.spec.products}",
-            "batches": f"{batches.steps_per_epoch} per epoch in {layout.shards} shard(s)",
+            "batches": f"{batches.steps_per_epoch} per epoch in {_counted(layout.shards, 'shard')}",
             "padding": dict(zip(("atoms", "neighbour slots"), batches.padding, strict=True)),
-            "compiles": compiled,
+            "compiles": compiles[0],
+            "compile_seconds": round(compiles[1], 1),
             "steps": memory.step,
             "peak_memory_GB": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20, 2),
         },
         "versions": {"python": platform.python_version(), **{p: version(p) for p in PACKAGES}},
     }
+
+
+def _counted(count: int, name: str, many: str = "s") -> str:
+    return f"{count} {name}{many if count != 1 else ''}"
 
 
 def require_enough(frames: Frames | None) -> None:

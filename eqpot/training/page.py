@@ -136,12 +136,14 @@ def cards(rows: Iterable[tuple[str, str, str, str]]) -> str:
 
 
 def table(heads: Sequence[str], rows: Iterable[Sequence[str]], text: Sequence[int] = (0,), kind: str = "", bars: Sequence[int] = ()) -> str:
-    """A table; the columns `text` are set to the left, numbers to the right. Kind 'narrow' keeps short rows together.
+    """A table; the columns `text` are set to the left, numbers to the right. Kind 'narrow' keeps short rows together, 'wide' has room for many columns.
 
     Numbers of the columns `bars` are also shown as lengths, the largest of a column filling its cell.
     """
     rows = [tuple(row) for row in rows]
     tops = {k: max((_size(row[k]) for row in rows), default=0.0) for k in bars}
+
+    heads = [head.replace("/", "/\u2060") for head in heads]  # units are not broken into lines
 
     def line(tag: str, cells: Sequence[str]) -> str:
         kinds = [' class="text"' if k in text else "" for k in range(len(cells))]

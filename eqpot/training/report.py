@@ -97,7 +97,7 @@ def _headline(
 
 def _about_data(potential: Potential | None) -> list[str]:
     """A pointer to what the checks of the data found."""
-    count = len((potential.metadata if potential else {}).get("warnings") or ())
+    count = len(report_run.remarks(potential))
     return [f"{count} remark{'s' * (count > 1)} about the training data: see the section Data."] if count else []
 
 

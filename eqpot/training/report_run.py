@@ -4,7 +4,7 @@ They are filled from `Potential.metadata`, which says of a fit:
 
 | key | what |
 |---|---|
-| data | content hashes `train`, `valid`, `test`, and `train_frames`, … |
+| data | content hashes `train`, `valid`, `test`, `calibrate`, and `train_frames`, … |
 | warnings | lines about the data |
 | reference_energies | `source`, `message` |
 | config, config_hash | the configuration as a mapping, and its SHA-256 |
@@ -30,12 +30,10 @@ RUN = {
     "compiles": "Compiled programs",
     "compile_seconds": "Time compiling",
     "steps": "Steps",
-    "structures_per_second": "Structures per second",
     "peak_memory_GB": "Largest memory",
-    "resumed": "Resumed",
 }
 """Keys of `metadata["run"]` and how they are called; `padding` holds shares such as {"atoms": 0.08, "neighbour slots": 0.2}."""
-ROLES = (("training", "train"), ("validation", "valid"), ("test", "test"))
+ROLES = (("training", "train"), ("validation", "valid"), ("test", "test"), ("calibration", "calibrate"))
 
 
 def references(potential: Potential) -> dict[str, dict[str, float]]:
@@ -43,6 +41,13 @@ def references(potential: Potential) -> dict[str, dict[str, float]]:
     heads = potential.heads or ("",)
     rows = np.reshape(potential.reference_energies, (len(heads), len(potential.elements)))
     return {head: dict(zip(potential.elements, map(float, row), strict=True)) for head, row in zip(heads, rows, strict=True)}
+
+
+def remarks(potential: Potential | None) -> list[str]:
+    """What looked odd about the data; the reference energies are mentioned where there is more to say than what they were made from."""
+    known = potential.metadata if potential else {}
+    message = str((known.get("reference_energies") or {}).get("message") or "")
+    return [line for line in map(str, known.get("warnings") or ()) if line != message or "; " in message]
 
 
 def data(potential: Potential) -> str:
@@ -55,9 +60,9 @@ def data(potential: Potential) -> str:
     for head, values in references(potential).items():
         atoms = ", ".join(f"{e} {number(v, 6)}" for e, v in values.items())
         lines.append(("Reference energies" + (f", {head}" if head else ""), f"{atoms} eV ({reference.get('source', 'of unknown source')})"))
-    warnings = [str(line) for line in known.get("warnings") or ()]
-    parts += [facts(lines), *(paragraph(line, "note") for line in warnings)]
-    if (message := str(reference.get("message") or "")) and message not in warnings:
+    noted = remarks(potential)
+    parts += [facts(lines), *(paragraph(line, "note") for line in noted)]
+    if (message := str(reference.get("message") or "")) and message not in noted:
         parts.append(paragraph(message, "dim"))
     return "\n".join(parts)
 

@@ -144,4 +144,4 @@ def _scores(scores: Mapping[str, Mapping[str, Any]]) -> str:
         rows.append(
             (f"{quantity.name} [{quantity.unit}]", number(found["count"]), *lengths, number(found["factor"]), *inside, *plain, *proper)
         )
-    return table(heads, rows)
+    return table(heads, rows, kind="wide")

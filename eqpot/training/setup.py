@@ -26,7 +26,7 @@ from eqpot.models import Normalization
 from eqpot.potential import ModelSpec, Params
 from eqpot.training.config import FitConfig
 from eqpot.training.finetune import Start, start_from
-from eqpot.training.held_out import held_parts, hold_out, require_apart, require_fitting, require_unseen, require_usable
+from eqpot.training.held_out import HELD_OUT, held_parts, hold_out, require_apart, require_fitting, require_unseen, require_usable
 from eqpot.training.samples import Sample, StoredSamples, make_samples
 
 KNOWN_FRAMES = 20_000
@@ -52,7 +52,8 @@ class Problem:
         reference_energies: those of all heads, one head after the other [eV].
         train, valid: prepared frames; those of a store are read when asked for.
         with_stress: whether any training frame has a stress label that counts.
-        hashes: content hashes of the training and validation frames, of the base of fine-tuning, and of the frames that are replayed.
+        hashes: content hashes of the frames by their keys in `DataConfig`, of the base of fine-tuning, and of the frames that are replayed.
+        held: how many frames each of the held-out parts has.
         warnings: what a user should know about the data, one line each.
         frames: those trained on.
         initial: parameters to start from, with a member axis; None for random ones.
@@ -65,6 +66,7 @@ class Problem:
     valid: list[Sample]
     with_stress: bool
     hashes: dict[str, str]
+    held: dict[str, int]
     warnings: tuple[str, ...]
     frames: Frames
     initial: Params | None = None
@@ -154,7 +156,8 @@ def make_problem(config: FitConfig, train: Frames, valid: Frames, test: Frames |
     warnings = [f.message for f in require_sane(known, allow=config.data.allow) if f.severity == "warning"]
     frames = train[np.flatnonzero(~isolated_atoms(train))]
     _require_labels(config, frames)
-    hashes = {"train": train.content_hash, "valid": valid.content_hash}
+    hashes = {"train": train.content_hash} | {HELD_OUT[name]: part.content_hash for name, part in held.items()}
+    sizes = {HELD_OUT[name]: len(part) for name, part in held.items()}
     if config.finetune:
         replay = _replay(config, frames)
         start = _start(config, frames, known, replay)
@@ -189,7 +192,7 @@ def make_problem(config: FitConfig, train: Frames, valid: Frames, test: Frames |
     held_out, more = _known(valid, config.seed, "validation uses")
     messages = (*filter(None, [reference.message]), *notes, *more, *warnings)
     flat = tuple(map(float, np.ravel(e0)))
-    return Problem(spec, reference, flat, samples, make_samples(held_out, **make), with_stress, hashes, messages, frames, initial)
+    return Problem(spec, reference, flat, samples, make_samples(held_out, **make), with_stress, hashes, sizes, messages, frames, initial)
 
 
 def _replay(config: FitConfig, frames: Frames) -> Dataset | None:

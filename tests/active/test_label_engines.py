@@ -1,15 +1,18 @@
 """Labels through the executors of Parsl and Dask, which really run: a worker is killed, a label hangs, and still each is paid for once."""
 
 import os
+import subprocess
 import sys
 from collections import Counter
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from ase.build import bulk
 
 from eqpot.active import label
-from eqpot.graph import Frame
+from eqpot.data import read, write_extxyz
+from eqpot.graph import Frame, Structure
 
 sys.path.append(str(Path(__file__).parent))
 from label_fakes import HANGS, Fake, atom, computed, nap, processes, until
@@ -71,3 +74,15 @@ def test_an_engine_is_transport(tmp_path, monkeypatch, engine):
         assert again.counts["cached"] == 20
     scratch = {Path(line.split()[1]).parent for line in (tmp_path / "computed").read_text().splitlines()}
     until(lambda: not any(folder.exists() for folder in scratch))  # the guards of the label processes end last, and clean up
+
+
+def test_the_script_for_clusters_runs_on_this_machine(tmp_path):
+    """Twice: what is there is not written over."""
+    pytest.importorskip("parsl", reason="needs the extra 'parsl'")
+    write_extxyz(tmp_path / "in.extxyz", [Frame(Structure.from_atoms(bulk("Cu", cubic=True, a=a))) for a in (3.5, 3.6, 3.7)])
+    command = [sys.executable, str(ROOT / "train" / "label_on_slurm.py"), "emt", "in.extxyz", "-o", "out.extxyz", "--local"]
+    first, second = (subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300) for _ in range(2))
+    assert first.returncode == 0 and "'computed': 3" in first.stderr, first.stderr
+    energies = [f.labels.energy for f in read(str(tmp_path / "out.extxyz"))]
+    assert len(energies) == 3 and energies[1] == min(energies)
+    assert second.returncode == 1 and second.stderr.startswith("error: ") and "exists" in second.stderr

@@ -12,7 +12,7 @@ from small_models import NETWORK
 from eqpot.active import active, read_ledger
 from eqpot.active.label_record import line_of
 from eqpot.active.loop_config import ActiveConfig
-from eqpot.active.loop_data import new_ones, split_start
+from eqpot.active.loop_data import first_frames, first_structures, new_ones, split_start
 from eqpot.core.config import build
 from eqpot.core.errors import ConfigError, DataError
 from eqpot.data import Dataset, read, write_extxyz
@@ -205,6 +205,23 @@ def test_another_run_takes_its_labels_along_and_asks_for_none_again(whole, setti
     assert not len(held.overlap(train)) and len(set(train.structure_keys)) == len(train)
     with pytest.raises(DataError, match="labels of other settings"):
         active({**settings, "oracle": "gfn1", "start": start}, tmp_path / "other")
+
+
+def test_of_many_structures_that_could_begin_those_are_labelled_that_differ_most(settings):
+    """Without a potential; the start structures are always among them."""
+    start = ActiveConfig.model_validate(settings | {"start": settings["start"] | {"n": 3}}).start
+    structures = first_structures(start)
+    made = first_frames(start.model_copy(update={"n": None}), structures, Dataset(()), 0)
+    few = first_frames(start, structures, Dataset(()), 0)
+    assert [f.group for f in few[: len(structures)]] == ["start"] * len(structures)
+    few_keys, keys = ([structure_key(f.structure) for f in frames] for frames in (few, made))
+    assert len(few) == len(structures) + 3 < len(made) and set(few_keys) < set(keys)
+
+    def least(frames):  # how far each is from its nearest neighbour, in lengths of bonds
+        bonds = [np.sort(np.linalg.norm(f.structure.positions[:, None] - f.structure.positions, axis=-1).ravel()) for f in frames]
+        return min(np.linalg.norm(a - b) for k, a in enumerate(bonds) for b in bonds[:k])
+
+    assert least(few) > least(made)
 
 
 def test_structures_are_new_once():

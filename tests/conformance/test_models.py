@@ -36,7 +36,13 @@ DEEP = {
 }
 
 
-COSTLY = ("triples, scalars, three layers", "quintuples, vectors", "quadruples, vectors, l_max 3", "degree radial, triples", "gate, scalars")
+COSTLY = (
+    "triples, scalars, three layers",
+    "quintuples, vectors",
+    "quadruples, vectors, l_max 3",
+    "degree radial, triples",
+    "gate, scalars",
+)
 """Up to half a minute of compilation each; others of their kind are left, here or among `DEEP`."""
 
 

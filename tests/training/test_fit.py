@@ -191,8 +191,10 @@ def test_one_compile_per_size_class(settings, toy):
     shapes = []
     before = train_step._cache_size()
     config = {**settings, "data": {"valid": 4, "allow": ["energy-outlier", "force-unit"]}, "training": {"epochs": 3, "batch_size": 4}}
-    eqpot.fit(config, Dataset(tuple(frames)), on_start=lambda problem, batches: shapes.extend(batches.classes))
+    potential = eqpot.fit(config, Dataset(tuple(frames)), on_start=lambda problem, batches: shapes.extend(batches.classes))
     assert len(shapes) == 2 and train_step._cache_size() - before == 2
+    told, seconds = potential.metadata["run"], potential.metadata["seconds"]
+    assert told["compiles"] == 2 and 0.2 * seconds < told["compile_seconds"] < seconds
 
 
 def test_float64_is_float64_all_the_way(frames, settings):

@@ -112,7 +112,8 @@ def test_what_the_run_left_behind_is_shown(potential, tmp_path):
     config = {"seed": 7, "loss": {"energy": 1.0, "forms": {"forces": "norm"}, "huber": None}, "optimizer": {"name": "muon", "ema": 0.99}}
     metadata = {
         "data": {"train": "a" * 64, "train_frames": 1234},
-        "warnings": ["frame 3: <i>suspicious</i>", "two"],
+        "reference_energies": {"source": "isolated atoms", "message": "reference energies from isolated atoms: H, O"},
+        "warnings": ["reference energies from isolated atoms: H, O", "frame 3: <i>suspicious</i>", "two"],
         "config": config,
         "config_hash": "c" * 64,
         "epochs": 9,

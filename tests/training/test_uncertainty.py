@@ -66,6 +66,9 @@ def test_a_fit_calibrates_and_remembers(frames, settings, tmp_path):
     trust = potential.trust
     assert trust.calibration.checks["forces"]["structures"] == 12
     assert len(trust.seen) == 20 and len(trust.domain.limit) == 2
+    data = potential.metadata["data"]
+    assert [data[f"{name}_frames"] for name in ("train", "valid", "calibrate")] == [20, 8, 12]
+    assert len({data[name] for name in ("train", "valid", "calibrate")}) == 3
     again = eqpot.fit(config, frames, folder=tmp_path)  # finished before
     assert again.trust.calibration == trust.calibration
     assert Potential.load(tmp_path / "potential.safetensors").trust.calibration == trust.calibration
