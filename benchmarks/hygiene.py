@@ -1,6 +1,6 @@
 """How many planted faults `examine` finds: 5 % of the frames of real sets are mislabelled in mixed ways, then looked for.
 
-python -m benchmarks.hygiene --sets 3bpa Mo ethanol --seeds 0 1 2
+python -m benchmarks.hygiene --sets ethanol 3bpa Si --seeds 0 1 2
 
 Per set and seed: plant; look without a potential; leave out what was found; train a small potential on the rest, in which the finer faults
 still are; look again with it, at all frames. A frame counts as found when any reason names it.

@@ -23,7 +23,12 @@ def config(as_json: Annotated[bool, typer.Option("--json", help="Print the defau
 
 def reference(root: type[BaseModel]) -> str:
     """The configuration reference, one table per section."""
-    lines = ["# Configuration", "", "Every key of the YAML file that `eqpot fit` reads; all are optional but `data.train`.", ""]
+    lines = [
+        "# Configuration",
+        "",
+        "Every key of the YAML file that `eqpot fit` reads; all are optional but `data.train` (or `data.heads`).",
+        "",
+    ]
     for path, section in _sections(root):
         purpose = " ".join((inspect.getdoc(section) or "").split())
         lines += [f"## {path or 'top level'}", "", purpose, "", "| key | default | meaning |", "| --- | --- | --- |"]
@@ -37,7 +42,7 @@ def _sections(model: type[BaseModel], path: str = "") -> Iterator[tuple[str, typ
     yield path, model
     listed: list[type[BaseModel]] = []
     for name, field in model.model_fields.items():
-        options = [] if type(None) in getattr(field.annotation, "__args__", ()) else sections_in(field.annotation)
+        options = sections_in(field.annotation)
         for section in options:
             inner = f"{path}.{name}".lstrip(".")
             kind = f" (kind: {section.model_fields['kind'].default})" if section is not options[0] else ""

@@ -19,11 +19,11 @@ def novelty(
         typer.Option(
             "--output",
             "-o",
-            help="Write the structures here (.extxyz), most novel first, with the scores of each atom.",
+            help="Write the structures here (.extxyz), most doubtful first, with the scores of each atom.",
             show_default=False,
         ),
     ] = None,
-    show: Annotated[int, typer.Option(help="How many of the most novel structures to list.")] = 10,
+    show: Annotated[int, typer.Option(help="How many of the most doubtful structures to list.")] = 10,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing file.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print all scores as JSON.")] = False,
 ) -> None:

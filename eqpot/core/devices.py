@@ -19,6 +19,11 @@ def use_cores() -> None:
     if "JAX_NUM_CPU_DEVICES" in os.environ or getattr(jax.config, "jax_num_cpu_devices", -1) > 0:
         return
     try:
-        jax.config.update("jax_num_cpu_devices", min(len(os.sched_getaffinity(0)), MAX_CPU_DEVICES))
+        jax.config.update("jax_num_cpu_devices", min(_cores(), MAX_CPU_DEVICES))
     except RuntimeError:  # the back end runs already: members will take turns
         return
+
+
+def _cores() -> int:
+    """Cores that this process may use; where the system does not say (macOS), all."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

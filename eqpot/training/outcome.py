@@ -4,6 +4,7 @@ import hashlib
 import json
 import platform
 import resource
+import sys
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -56,7 +57,7 @@ def describe(
             "compiles": compiles[0],
             "compile_seconds": round(compiles[1], 1),
             "steps": memory.step,
-            "peak_memory_GB": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20, 2),
+            "peak_memory_GB": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**30 if sys.platform == "darwin" else 2**20), 2),
         },
         "versions": {"python": platform.python_version(), **{p: version(p) for p in PACKAGES}},
     }

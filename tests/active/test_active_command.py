@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 
+import pytest
 from ase.cluster import Octahedron
 from ase.io import write
 from small_models import NETWORK
@@ -13,6 +14,7 @@ from small_models import NETWORK
 from eqpot.active import read_ledger
 
 
+@pytest.mark.slow
 def test_a_killed_run_goes_on(tmp_path):
     write(tmp_path / "cluster.xyz", Octahedron("Cu", 2, 0))
     settings = {

@@ -183,6 +183,7 @@ def test_an_unknown_name_is_told():
         load_oracle("gfn22")
 
 
+@pytest.mark.slow
 def test_the_command_goes_on_after_an_interrupt(tmp_path):
     write_ase(tmp_path / "in.extxyz", copper(12))
     values = {"kind": "ase", "calculator": "label_fakes.SlowEMT", "method": "EMT"}

@@ -193,6 +193,7 @@ def test_elements_that_only_one_structure_has_are_learned_from():
     assert split_start(frames[4:], Dataset(()), 0.5, 0) == ["train", "train"]
 
 
+@pytest.mark.slow
 def test_another_run_takes_its_labels_along_and_asks_for_none_again(whole, settings, tmp_path):
     """The same seed makes the same first structures; those that are known are neither paid for nor held out."""
     _, folder = whole

@@ -74,6 +74,7 @@ def test_evaluate_inspect_and_md_use_what_fit_made(run):
     assert "exists" in fault(eqpot("md", potential, data, "--index", 5, "--steps", 20, "--output", folder / "md.extxyz"))
 
 
+@pytest.mark.slow
 def test_the_same_fit_gives_its_result_again_and_another_one_is_refused(run):
     folder, _, _ = run
     before = (folder / "runs" / "toy" / "potential.safetensors").read_bytes()

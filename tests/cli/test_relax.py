@@ -50,6 +50,7 @@ def test_a_crystal_is_relaxed_and_written(files, tmp_path):
     assert isinstance(again.exception, EqpotError) and "exists" in str(again.exception)
 
 
+@pytest.mark.slow
 def test_a_path_is_found_and_written(files, tmp_path):
     out = tmp_path / "path.extxyz"
     options = ["--images", "5", "--steps", "5", "--force-tolerance", "100", "-o", out]

@@ -42,6 +42,7 @@ COSTLY = (
     "quadruples, vectors, l_max 3",
     "degree radial, triples",
     "gate, scalars",
+    "grid, cubes",
 )
 """Up to half a minute of compilation each; others of their kind are left, here or among `DEEP`."""
 
@@ -52,7 +53,7 @@ def test_first_derivatives(name, make_spec, draw):
     print(f"\n{name}:", check_model(spec, draw(spec, 0), dtype="float64", skip=SECOND))
 
 
-@pytest.mark.parametrize("name", [pytest.param(name, marks=pytest.mark.slow) if "gate" in name else name for name in DEEP])
+@pytest.mark.parametrize("name", [pytest.param(name, marks=pytest.mark.slow) if name != "noise, charges, heads" else name for name in DEEP])
 def test_all_laws(name, make_spec, draw):
     spec = make_spec(**DEEP[name])
     print(f"\n{name}:", check_model(spec, draw(spec, 1), dtype="float64"))
@@ -86,7 +87,9 @@ def test_the_grid_of_architectures(correlation, degree, make_spec, draw):
         print(check_model(spec, draw(spec, 3), dtype=dtype, skip=SECOND))
 
 
-@pytest.mark.parametrize(("kind", "dtype"), [("contraction", "float32"), ("gate", "float64"), ("outputs", "float64")])
+@pytest.mark.parametrize(
+    ("kind", "dtype"), [("contraction", "float32"), pytest.param("gate", "float64", marks=pytest.mark.slow), ("outputs", "float64")]
+)
 def test_ensembles(kind, dtype, gate_potential, make_potential, structures):
     outputs = {"noise": True, "charges": True, "direct_forces": True, "heads": ("low", "high")} if kind == "outputs" else {}
     ensemble = gate_potential if kind == "gate" else make_potential(members=3, tiny=True, **outputs)

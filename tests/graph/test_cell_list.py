@@ -139,7 +139,7 @@ def test_a_list_covers_small_motions_and_no_others():
     assert not bool(covered(made, positions, cell * np.nan, CUTOFF))
 
 
-@pytest.mark.parametrize("room", [(3, SLOTS[40], SLOTS[40]), (40, 12, 8)], ids=["bins", "slots"])
+@pytest.mark.parametrize("room", [pytest.param((3, SLOTS[40], SLOTS[40]), marks=pytest.mark.slow), (40, 12, 8)], ids=["bins", "slots"])
 def test_what_does_not_fit_is_always_said(room):
     """Of 2,000 lists more than 1,000 have too little room of some kind, or a reach too short: none is wrong and says that it fits."""
     per_bin, listed_slots, slots = room

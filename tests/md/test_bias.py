@@ -184,7 +184,7 @@ def test_a_restraint_pulls_back_over_a_face_of_the_cell():
     [
         pytest.param(NVE(timestep_fs=2.0), marks=pytest.mark.slow),
         pytest.param(NVT(300.0, timestep_fs=2.0), marks=pytest.mark.slow),
-        CSVR(300.0, timestep_fs=2.0, damping_fs=20.0),
+        pytest.param(CSVR(300.0, timestep_fs=2.0, damping_fs=20.0), marks=pytest.mark.slow),
         Langevin(300.0, timestep_fs=2.0),
     ],
     ids=lambda e: type(e).__name__,

@@ -20,7 +20,7 @@ def _langevin(kelvin):
 def dimer():
     """A Morse pair in a spherical box of phase space: only its bond matters."""
     pair = Atoms("Cu2", [[0, 0, 0], [2.8, 0, 0]])
-    return replica_exchange(morse(depth=1.0), pair, [_langevin(t) for t in TEMPERATURES], 600, steps_between=25, seed=3)
+    return replica_exchange(morse(depth=1.0), pair, [_langevin(t) for t in TEMPERATURES], 300, steps_between=25, seed=3)
 
 
 def test_each_temperature_has_its_own_energy(dimer):
@@ -34,7 +34,7 @@ def test_each_temperature_has_its_own_energy(dimer):
 
 
 def test_replicas_travel(dimer):
-    assert dimer.replicas.shape == (601, 3)
+    assert dimer.replicas.shape == (301, 3)
     assert (np.sort(dimer.replicas, axis=1) == np.arange(3)).all()
     assert dimer.round_trips > 5
     assert dimer.temperatures_K.tolist() == TEMPERATURES

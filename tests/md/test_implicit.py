@@ -53,7 +53,7 @@ def again(atoms, quantity, name, member, step, **options):
     [
         (cluster(), weighted, {}),
         pytest.param(crystal(1, 0.03), lattice, {"cell": "isotropic"}, marks=pytest.mark.slow),
-        (crystal(1, 0.03), lattice, {"cell": "flexible", "pressure_GPa": 4.0}),
+        pytest.param(crystal(1, 0.03), lattice, {"cell": "flexible", "pressure_GPa": 4.0}, marks=pytest.mark.slow),
     ],
     ids=["bond", "lattice constant", "lattice constant under pressure"],
 )

@@ -94,6 +94,7 @@ def test_a_flexible_cell_takes_up_the_pressure(method):
         assert relaxed.n_evaluations <= 1.1 * steps
 
 
+@pytest.mark.slow
 def test_an_isotropic_cell_keeps_its_shape_and_room_is_made_for_neighbours_that_come(monkeypatch):
     grown = []
     monkeypatch.setattr(Descent, "_grow", lambda self, grow=Descent._grow: (grow(self), grown.append(self.sizes)))

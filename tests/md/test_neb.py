@@ -123,6 +123,7 @@ def test_the_first_guess_keeps_atoms_apart():
     assert nearest("idpp") > 0.5
 
 
+@pytest.mark.slow
 def test_fixed_atoms_do_not_move(ends):
     held = [20, 21]
     start, end = (atoms.copy() for atoms in ends)

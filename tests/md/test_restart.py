@@ -66,7 +66,7 @@ def _bytes(folder: Path) -> dict[str, bytes]:
     return {p.name: p.read_bytes() for p in sorted(folder.iterdir())}
 
 
-@pytest.mark.parametrize("name", ENSEMBLES)
+@pytest.mark.parametrize("name", [n if n in ("NVE", "NPT") else pytest.param(n, marks=pytest.mark.slow) for n in ENSEMBLES])
 def test_resumed_after_any_kill_is_uninterrupted(tmp_path, monkeypatch, name):
     """Five moments of some 80: within a frame, within the log, within the replacement of the restart file, between them."""
     home = tmp_path / "run"
@@ -111,6 +111,7 @@ def test_a_trajectory_in_hdf5_is_gone_on_with(tmp_path):
         assert np.array_equal(file["particles/all/box/edges/value"], whole.cell)
 
 
+@pytest.mark.slow
 def test_many_systems_are_gone_on_with(tmp_path):
     atoms, ensembles = [cluster(), crystal(1)], [CSVR(300.0, timestep_fs=2.0), CSVR(500.0, timestep_fs=2.0)]
     simulate_many(morse(), atoms, ensembles, 40, trajectory=tmp_path / "whole.extxyz", **OPTIONS)
@@ -129,13 +130,21 @@ simulate(morse(2), crystal(), NPT(300.0, 1.0, timestep_fs=2.0), 4000, every=5, t
 """
 
 
-@pytest.mark.parametrize("suffix", [".extxyz", pytest.param(".h5", marks=pytest.mark.slow)])
-def test_a_killed_process_is_resumed(tmp_path, suffix):
-    """SIGKILL, thrice, in the midst of writing; then to the end."""
+SLOW = pytest.mark.slow
+
+
+@pytest.mark.parametrize(
+    ("suffix", "pauses"),
+    [(".extxyz", (0.3,)), pytest.param(".extxyz", (0.05, 0.4, 0.2), marks=SLOW), pytest.param(".h5", (0.05, 0.4, 0.2), marks=SLOW)],
+)
+def test_a_killed_process_is_resumed(tmp_path, suffix, pauses):
+    """SIGKILL in the midst of writing, every time after another pause; then to the end."""
+    cache = {"JAX_COMPILATION_CACHE_DIR": str(tmp_path / "cache"), "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", **cache}
     script = [sys.executable, "-c", SCRIPT.format(tests=str(Path(__file__).parents[1]))]
     path = tmp_path / f"run{suffix}"
-    for pause in (0.05, 0.4, 0.2):
-        process = subprocess.Popen([*script, str(path)], env={**os.environ, "OMP_NUM_THREADS": "1"})
+    for pause in pauses:
+        process = subprocess.Popen([*script, str(path)], env=environment)
         log, size = path.with_suffix(".thermo.csv"), path.with_suffix(".thermo.csv").stat().st_size if path.exists() else 0
         deadline = time.time() + 120
         while process.poll() is None and time.time() < deadline and not (log.exists() and log.stat().st_size != size):
@@ -143,7 +152,7 @@ def test_a_killed_process_is_resumed(tmp_path, suffix):
         time.sleep(pause)
         process.send_signal(signal.SIGKILL)
         process.wait()
-    subprocess.run([*script, str(path)], check=True)
+    subprocess.run([*script, str(path)], check=True, env=environment)
     whole = simulate(morse(2), crystal(), NPT(300.0, 1.0, timestep_fs=2.0), 4000, every=5, trajectory=tmp_path / f"whole{suffix}")
     if suffix == ".extxyz":
         assert path.read_bytes() == (tmp_path / "whole.extxyz").read_bytes()
@@ -196,6 +205,7 @@ def test_what_cannot_be_resumed(tmp_path):
         simulate(morse(), crystal(), ensemble, 20, trajectory=path, resume=True, **OPTIONS)
 
 
+@pytest.mark.slow
 def test_a_stopped_run_goes_on_under_wider_bounds(tmp_path):
     """Too hot at 650 K: with the bound raised the same run goes on, and its trajectory is that of a run that was never stopped."""
     ensemble, path = NVT(Ramp(300.0, 1200.0), timestep_fs=2.0, damping_fs=20.0), tmp_path / "run.extxyz"

@@ -10,6 +10,7 @@ from eqpot.md import NPT, NVE, NVT, UncertaintyBias, simulate
 HOT = {"temperature_K": 600.0, "precision": "float64"}
 
 
+@pytest.mark.slow
 def test_energy_of_the_mean_is_conserved():
     """Members that differ by 2 % in depth: were the first alone to drive, the mean's energy would wander."""
     every, fourth = (simulate(morse(4), crystal(), NVE(timestep_fs=1.0), 2000, every=20, spread_every=k, **HOT) for k in (1, 4))
@@ -28,6 +29,7 @@ def _some(run):
         yield atoms
 
 
+@pytest.mark.slow
 def test_the_trajectory_is_that_of_the_mean_for_a_while():
     every, second = (simulate(morse(3), cluster(), NVE(timestep_fs=0.5), 100, every=20, spread_every=k, **HOT) for k in (1, 2))
     first = simulate(morse(3).member(0), cluster(), NVE(timestep_fs=0.5), 100, every=20, **HOT)
@@ -44,6 +46,7 @@ def test_frames_have_the_spread_of_all_members():
     assert run.atom_std[-1] == pytest.approx(result.atom_std, abs=1e-5)
 
 
+@pytest.mark.slow
 def test_pressure_is_that_of_the_mean():
     run = simulate(morse(4), crystal(), NPT(300.0, 2.0, timestep_fs=2.0, pressure_damping_fs=500.0), 4000, every=20, spread_every=4, seed=1)
     assert run.pressure_GPa[40:].mean() == pytest.approx(2.0, abs=0.4)

@@ -40,7 +40,7 @@ def with_learned_noise(potential, frames):
     "make",
     [
         lambda p, f: p,
-        member_with_last_layer,
+        pytest.param(member_with_last_layer, marks=pytest.mark.slow),
         pytest.param(with_learned_noise, marks=pytest.mark.slow),
         pytest.param(member_with_readouts, marks=pytest.mark.slow),
     ],

@@ -53,6 +53,7 @@ def test_laws_of_the_default(draw):
     print(check_model(spec, draw(spec, 0), dtype="float32", only=("rotation", "precision", "extensivity", "layout")))
 
 
+@pytest.mark.slow
 def test_a_sum_with_repulsion(draw):
     network = BehlerParrinelloConfig(**SMALL)
     spec = spec_of(SumConfig(terms={"network": network, "repulsion": ZBLConfig(inner=0.8, outer=3.5)}))
@@ -60,6 +61,7 @@ def test_a_sum_with_repulsion(draw):
     print(check_model(spec, draw(spec, 0), only=("rotation", "forces", "stress", "cutoff_slope", "isolated_atom", "layout", "hessian")))
 
 
+@pytest.mark.slow
 def test_members_heads_and_archive(draw):
     config = BehlerParrinelloConfig(**SMALL, heads=("low", "high"))
     spec = spec_of(config)

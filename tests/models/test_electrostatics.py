@@ -249,6 +249,7 @@ def test_dynamics_of_a_crystal_conserves_energy(mesh):
     assert charges > 0.15 and errors[1] < 0.02 * exchanged and errors[0] / errors[1] > 3
 
 
+@pytest.mark.slow
 def test_a_mesh_says_what_the_waves_say(draw):
     """For a crystal in a padded batch, its forces and its stress; other cells and molecules are refused, and are not numbers when compiled."""
     atoms = bulk("NaCl", "rocksalt", a=5.6, cubic=True)

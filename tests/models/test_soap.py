@@ -66,6 +66,7 @@ def test_a_sum_with_repulsion(draw):
     print(check_model(spec, draw(spec, 0), only=("rotation", "forces", "stress", "isolated_atom", "layout")))
 
 
+@pytest.mark.slow
 def test_members_heads_and_archive(draw):
     config = LinearConfig(**SMALL, heads=("low", "high"))
     spec = spec_of(config)

@@ -12,8 +12,6 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("[0-9]*.py"))
 LIMIT_S = 600
-SLOW = ("02_uncertainty", "03_active_learning")
-RUNS = [pytest.param(p, id=p.stem, marks=[pytest.mark.slow] if p.stem in SLOW else []) for p in NOTEBOOKS]
 
 
 def test_there_are_notebooks():
@@ -26,7 +24,8 @@ def test_notebook_is_in_percent_format_and_listed(notebook):
     assert f"`{notebook.name}`" in (ROOT / "notebooks" / "README.md").read_text(encoding="utf-8")
 
 
-@pytest.mark.parametrize("notebook", RUNS)
+@pytest.mark.slow
+@pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda p: p.stem)
 def test_notebook_runs(notebook, tmp_path):
     pictures = tmp_path / "pictures"
     settings = {"EQPOT_SMOKE": "1", "EQPOT_NOTEBOOK_OUT": str(pictures), "MPLBACKEND": "Agg", "PYTHONPATH": str(ROOT), "PYTHONUTF8": "1"}

@@ -206,6 +206,7 @@ def argon(scale=1.0):
     return (near - 2 * np.pi / 3 * c6 / volume / (110 / bohr) ** 3) * hartree
 
 
+@pytest.mark.slow
 def test_a_tail_is_what_is_missing():
     """Energy and pressure of argon are that of a sum as far as 110 Å: to r⁻³ without a tail, a hundred times better with one; pressure, which feels
     each shell of neighbours that fades out, ten times."""

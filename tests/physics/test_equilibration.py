@@ -100,7 +100,7 @@ def test_both_solvers_agree(charge):
         assert np.isfinite(dense).all()
 
 
-@pytest.mark.parametrize("solver", ["dense", "iterative"])
+@pytest.mark.parametrize("solver", ["dense", pytest.param("iterative", marks=pytest.mark.slow)])
 def test_derivatives_are_those_of_differences(solver):
     """Of energy and of a charge, by positions, cell and electronegativity."""
     arrays, index, mask = batch([OPEN, CRYSTAL])

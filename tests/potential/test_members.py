@@ -7,6 +7,7 @@ import sys
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from eqpot.graph import collate
 from eqpot.potential import predict_members
@@ -38,6 +39,7 @@ def numbers(devices: int) -> list[float]:
     return [float(v) for v in values]
 
 
+@pytest.mark.slow
 def test_results_do_not_depend_on_the_number_of_devices():
     """Two devices: members in two groups; one member whose atoms the devices share. Three: neither divides evenly."""
     alone = numbers(1)

@@ -54,6 +54,7 @@ def test_a_cubic_crystal_of_pair_forces_has_two_constants(fcc):
     np.testing.assert_allclose(fcc.lattice, [fcc.lattice[0]] * 3 + [60.0] * 3, rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_atoms_follow_the_strain(potential):
     """In hcp they move within the cell; without that C66 would be too large, and would differ from (C11 − C12) / 2."""
     found = elastic_constants(potential, bulk("Cu", "hcp", a=2.62, c=4.28), force_tolerance=1e-4)

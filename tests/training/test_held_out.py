@@ -70,6 +70,7 @@ def test_few_frames_at_rest_may_be_held_out(frames, settings):
     assert problem(settings, {"valid": 8}, frames[1:], Dataset((rest,))).valid
 
 
+@pytest.mark.slow
 def test_replayed_frames_are_known_and_apart(frames, files, settings, tmp_path):
     """The base was trained on them: none may be held out, and others in their place are another run."""
     base = tmp_path / "base.safetensors"

@@ -45,7 +45,7 @@ SLOW = pytest.mark.slow
 
 
 @pytest.mark.parametrize(
-    ("name", "kills"), [("everything", 3), pytest.param("plain", 8, marks=SLOW), pytest.param("likelihood", 9, marks=SLOW)]
+    ("name", "kills"), [("everything", 2), pytest.param("plain", 9, marks=SLOW), pytest.param("likelihood", 9, marks=SLOW)]
 )
 def test_killed_and_started_again_equals_uninterrupted_bit_for_bit(name, kills, tmp_path):
     """Twenty deaths in all: at random steps, and within a save at a random moment of it. Every life continues the one before."""
@@ -92,21 +92,35 @@ def together(task: dict, processes: int, devices: int) -> list[list[dict]]:
     return [rows(process) for process in each]
 
 
-def test_the_loss_curve_does_not_depend_on_devices_or_processes(tmp_path):
-    """Two members, batches of eight: one device; 4 devices (members × data); 3 (shards that do not divide the batch evenly); 2 processes of 2."""
-    alone = rows(start({}))
-    runs = {"4 devices": rows(start({}, devices=4)), "3 devices": rows(start({}, devices=3))}
+def require_same_curve(run: list[dict], alone: list[dict], devices: int) -> None:
+    """Losses and errors of all epochs are equal to rounding."""
+    assert run[-1]["devices"] == devices
+    for a, b in zip(alone[:-1], run[:-1], strict=True):
+        assert b["loss"] == pytest.approx(a["loss"], rel=2e-5)
+        assert b["valid"] == pytest.approx(a["valid"], rel=2e-4)
+
+
+@pytest.fixture(scope="module")
+def alone() -> list[dict]:
+    """Two members, batches of eight, on one device."""
+    return rows(start({}))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("devices", [4, 3], ids=["members × data", "shards that do not divide the batch evenly"])
+def test_the_loss_curve_does_not_depend_on_devices(alone, devices):
+    require_same_curve(rows(start({}, devices=devices)), alone, devices)
+
+
+def test_the_loss_curve_does_not_depend_on_processes(alone, tmp_path):
+    """Two processes of two devices each."""
     task = {"folder": str(tmp_path / "two")}
-    runs["first of 2 processes"], runs["second of 2 processes"] = together(task, 2, 2)
-    for name, run in runs.items():
-        for a, b in zip(alone[:-1], run[:-1], strict=True):
-            assert b["loss"] == pytest.approx(a["loss"], rel=2e-5), name
-            assert b["valid"] == pytest.approx(a["valid"], rel=2e-4), name
-    assert runs["first of 2 processes"] == runs["second of 2 processes"]
-    assert runs["4 devices"][-1]["devices"] == runs["first of 2 processes"][-1]["devices"] == 4
+    first, second = together(task, 2, 2)
+    assert first == second
+    require_same_curve(first, alone, 4)
     assert len((tmp_path / "two" / "log.jsonl").read_text().splitlines()) == 6  # one of them writes
     resumed, _ = together({**task, "settings": {"training": {"epochs": 6, "batch_size": 8, "checkpoint_every": 2}}}, 2, 2)
-    assert resumed == runs["first of 2 processes"][-1:]  # a finished run gives its result at once
+    assert resumed == first[-1:]  # a finished run gives its result at once
 
 
 @pytest.mark.slow

@@ -108,6 +108,7 @@ def by_hand(problem):
     return np.concatenate([x for x, _ in rows]), np.concatenate([y for _, y in rows])
 
 
+@pytest.mark.slow
 def test_it_is_least_squares_of_a_design_made_of_predictions(problem):
     """Energies, forces and stress, weights of frames, and missing labels; numpy solves the rows and the penalty together."""
     with jax.enable_x64(True):

@@ -95,6 +95,7 @@ def test_one_member_has_a_last_layer(frames, settings):
     assert (result.atom_std > 0).all() and result.interval(0.5).energy[0] < result.energy
 
 
+@pytest.mark.slow
 def test_learned_noise_is_part_of_sigma(frames, settings):
     potential = eqpot.fit(settings | {"loss": {"noise": "learned"}}, frames)
     result, noise = potential.predict(frames[0].structure), potential.metadata["noise"]

@@ -97,6 +97,7 @@ def test_more_data_leave_less_doubt(single, frames):
     assert many.energy_std < few.energy_std and (many.atom_std < few.atom_std).all()
 
 
+@pytest.mark.slow
 def test_it_can_be_calibrated_and_kept(single, frames, tmp_path):
     model = calibrate(fit_last_layer(single, frames[:15], "bootstrap", 8, forces=True), frames[15:])
     loaded = Potential.load(model.save(tmp_path / "p.safetensors"))

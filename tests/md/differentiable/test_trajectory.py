@@ -74,7 +74,8 @@ def test_every_derivative_is_that_of_finite_differences(name):
         assert abs(float(exact)) > 1e-6 or argument == "temperature_K", argument
 
 
-@pytest.mark.parametrize("name", ["Langevin", pytest.param("NVT", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["Langevin", "NVT"])
 def test_the_path_is_that_of_simulate(name):
     start = made(ENSEMBLES[name], members=2)
     path = jax.jit(lambda start: trajectory(start, 24, every=8))(start).check()
