@@ -146,6 +146,7 @@ def test_paths_downhill(ensemble):
     assert len(energies) > 1 and energies[-1] < energies[0]
 
 
+@pytest.mark.slow
 def test_a_crystal_is_strained_and_measured():
     copper = Structure.from_atoms(bulk("Cu", "fcc", a=3.7))
     found = CrystalSampler().sample(morse(members=3), start(WATER, copper), quiet)

@@ -53,6 +53,7 @@ def test_a_potential_can_be_the_judge(data, tmp_path, potential):
     assert "is a potential" in inspect(path, "--potential", path).stderr
 
 
+@pytest.mark.slow
 def test_a_potential_of_several_levels_shows_the_reference_energies_of_each(make_potential, tmp_path):
     path = make_potential(tiny=True, heads=("pbe", "scan")).save(tmp_path / "two.safetensors")
     result = inspect(path)
@@ -73,6 +74,7 @@ def test_labels_under_other_names_and_in_other_units(tmp_path):
     assert wrong.returncode == 1 and "--key: found 'enrgy=E_dft', expected LABEL=NAME (did you mean 'energy'?)" in wrong.stderr
 
 
+@pytest.mark.slow
 def test_a_store_shows_what_its_files_show(data, tmp_path):
     prepare_store(read(data), tmp_path / "store")
     from_store, from_file = (json.loads(inspect(path, "--json").stdout) for path in (tmp_path / "store", data))

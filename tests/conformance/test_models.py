@@ -88,7 +88,8 @@ def test_the_grid_of_architectures(correlation, degree, make_spec, draw):
 
 
 @pytest.mark.parametrize(
-    ("kind", "dtype"), [("contraction", "float32"), pytest.param("gate", "float64", marks=pytest.mark.slow), ("outputs", "float64")]
+    ("kind", "dtype"),
+    [("contraction", "float32"), *(pytest.param(kind, "float64", marks=pytest.mark.slow) for kind in ("gate", "outputs"))],
 )
 def test_ensembles(kind, dtype, gate_potential, make_potential, structures):
     outputs = {"noise": True, "charges": True, "direct_forces": True, "heads": ("low", "high")} if kind == "outputs" else {}

@@ -90,6 +90,7 @@ def doubt(potential, positions, height, width):
     return height * (np.exp(-np.var(energies, ddof=1) / (len(positions) * width**2)) - 1)
 
 
+@pytest.mark.slow
 def test_uncertainty_bias_is_its_formula():
     """Energy, and force by finite differences of energies predicted one by one, far from zero and from saturation."""
     potential, (height, width) = morse(members=3).astype("float64"), (2.0, 0.05)

@@ -60,6 +60,7 @@ def test_runs_and_writes(files, tmp_path, ensemble):
     assert read(tmp_path / "two.xyz", 0).get_velocities() == pytest.approx(frames[-1].get_velocities(), abs=1e-6)
 
 
+@pytest.mark.slow
 def test_time_instead_of_steps(files, tmp_path):
     result = _run(files, "--time-ps", "0.01", "--timestep", "0.5", "-o", str(tmp_path / "a.h5"), "--json", catch_exceptions=False)
     assert json.loads(result.stdout)["steps"] == 20

@@ -108,12 +108,13 @@ def test_light_and_heavy_atoms_are_as_hot(mixture):
     assert np.abs((masses[:, None] * speeds).sum(2)).max() < 1e-4 * np.abs(masses[:, None] * speeds).sum(2).max()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "ensemble",
     [
         CSVR(600.0, timestep_fs=1.0, damping_fs=50.0),
-        pytest.param(Langevin(600.0, timestep_fs=1.0), marks=pytest.mark.slow),
-        pytest.param(NVT(600.0, timestep_fs=1.0), marks=pytest.mark.slow),
+        Langevin(600.0, timestep_fs=1.0),
+        NVT(600.0, timestep_fs=1.0),
     ],
     ids=lambda e: type(e).__name__,
 )

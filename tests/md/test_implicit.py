@@ -67,6 +67,7 @@ def test_the_gradient_is_that_of_relaxing_again(atoms, quantity, options):
     assert abs(found.gradient["distance"][1]) > 0.1
 
 
+@pytest.mark.slow
 def test_a_dimer_is_as_long_as_its_well():
     """Far below the cutoff a bond follows the well one to one, and two members share it as their depths."""
     dimer = Atoms("Cu2", [[0, 0, 0], [2.8, 0, 0]])
@@ -94,6 +95,7 @@ def test_the_energy_at_the_minimum_needs_no_implicit_part():
     assert found.gradient["distance"] == pytest.approx([0], abs=2e-3)
 
 
+@pytest.mark.slow
 def test_the_relaxed_structure_is_a_function_that_can_be_compiled_and_moved_along():
     relaxed = relaxed_structure(morse(2), relax(morse(2), cluster()).atoms)
     with jax.enable_x64(True):

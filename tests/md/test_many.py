@@ -57,6 +57,7 @@ def test_each_system_has_its_own_temperature():
         assert run.temperature_K[50:].mean() == pytest.approx(expected, rel=0.08)
 
 
+@pytest.mark.slow
 def test_seeds_follow_each_other():
     """The second of two systems is the first of a run that begins with the next seed."""
     pair = simulate_many(morse(), [crystal()] * 2, Langevin(300.0), 20, seed=1, **SHORT)

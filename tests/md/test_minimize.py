@@ -77,7 +77,8 @@ def test_the_minimum_of_a_cluster_does_not_depend_on_where_and_how_it_lies():
     assert here.atoms.positions.mean(0) == pytest.approx(cluster().positions.mean(0), abs=1e-4)
 
 
-@pytest.mark.parametrize("method", ["fire", pytest.param("lbfgs", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("method", ["fire", "lbfgs"])
 def test_a_flexible_cell_takes_up_the_pressure(method):
     relaxed = relax(morse(), sheared(), cell="flexible", pressure_GPa=5.0, method=method, **TIGHT)
     expected, steps = by_ase(sheared(), BFGS, 5.0)
@@ -153,6 +154,7 @@ def test_fixed_atoms_stay_and_in_a_cell_that_moves_keep_their_fractions(hot):
     assert np.abs(after - fractions)[:2].max() > 1e-3
 
 
+@pytest.mark.slow
 def test_many_are_relaxed_as_each_alone(hot):
     several = [crystal(1, 0.02), hot, crystal(1, 0.1, seed=3)]
     together = relax_many(morse(2), several, **TIGHT)
@@ -185,6 +187,7 @@ def test_the_trajectory_has_every_step(hot, tmp_path):
         relax(morse(2), hot, trajectory=path, **TIGHT)
 
 
+@pytest.mark.slow
 def test_precisions_agree(hot):
     exact, single = (relax(morse(), hot, force_tolerance=5e-3, precision=precision) for precision in ("float64", "float32"))
     assert single.converged and single.energy == pytest.approx(exact.energy, abs=1e-3)

@@ -54,6 +54,7 @@ def test_lattice_vectors_and_far_places_change_nothing():
     assert np.abs(shift).max() < 1e-8
 
 
+@pytest.mark.slow
 def test_atoms_cross_the_boundary_unwrapped():
     """A gas-like crystal streams through its cell; positions go on and on, energy stays."""
     atoms = crystal(noise=0.0)

@@ -28,7 +28,7 @@ def test_energy_error_of_verlet_falls_with_the_square_of_the_timestep():
     assert np.divide(spread[:-1], spread[1:]) == pytest.approx([4, 4], abs=0.8)
 
 
-@pytest.mark.parametrize(("precision", "bound"), [("float64", 0.02), ("mixed", 0.02), ("float32", 0.1)])
+@pytest.mark.parametrize(("precision", "bound"), [("float64", 0.02), ("mixed", 0.02), pytest.param("float32", 0.1, marks=pytest.mark.slow)])
 def test_energy_does_not_drift(precision, bound):
     """meV/atom/ps at 1 fs, after one picosecond of equilibration."""
     run = simulate(morse(), crystal(), NVE(timestep_fs=1.0), 4000, temperature_K=600.0, precision=precision)

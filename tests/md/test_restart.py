@@ -66,7 +66,7 @@ def _bytes(folder: Path) -> dict[str, bytes]:
     return {p.name: p.read_bytes() for p in sorted(folder.iterdir())}
 
 
-@pytest.mark.parametrize("name", [n if n in ("NVE", "NPT") else pytest.param(n, marks=pytest.mark.slow) for n in ENSEMBLES])
+@pytest.mark.parametrize("name", [n if n == "NPT" else pytest.param(n, marks=pytest.mark.slow) for n in ENSEMBLES])
 def test_resumed_after_any_kill_is_uninterrupted(tmp_path, monkeypatch, name):
     """Five moments of some 80: within a frame, within the log, within the replacement of the restart file, between them."""
     home = tmp_path / "run"
@@ -173,7 +173,7 @@ def test_a_killed_process_is_resumed(tmp_path, suffix, pauses):
         ({"atoms": crystal(seed=1)}, "atoms was"),
         ({"every": 10}, "every was 5, now 10"),
         ({"precision": "float64"}, "precision was 'mixed', now 'float64'|potential was"),
-        ({"biases": [HarmonicRestraint([0], [[0.0, 0, 0]], 1.0)]}, "biases was"),
+        pytest.param({"biases": [HarmonicRestraint([0], [[0.0, 0, 0]], 1.0)]}, "biases was", marks=SLOW),
     ],
 )
 def test_another_run_is_refused(tmp_path, changes, reason):

@@ -27,7 +27,7 @@ def network():
 
 
 @pytest.mark.parametrize("ensemble", ENSEMBLES)
-@pytest.mark.parametrize("precision", ["mixed", "float32", "float64"])
+@pytest.mark.parametrize("precision", ["mixed", *(pytest.param(p, marks=pytest.mark.slow) for p in ("float32", "float64"))])
 def test_same_seed_same_bits_however_often_frames_are_taken(ensemble, precision):
     options = {"temperature_K": 300.0, "precision": precision}
     often, seldom, other = (

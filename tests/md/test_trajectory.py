@@ -11,7 +11,7 @@ from eqpot.md import NVE, NVT, simulate
 from eqpot.md.trajectory import ExtendedXYZ
 
 
-@pytest.mark.parametrize("make", [crystal, cluster])
+@pytest.mark.parametrize("make", [pytest.param(crystal, marks=pytest.mark.slow), cluster])
 def test_ase_reads_extended_xyz_back(tmp_path, make):
     atoms = make()
     atoms.pbc &= [True, True, False]

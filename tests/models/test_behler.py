@@ -142,6 +142,7 @@ def settings(members):
     }
 
 
+@pytest.mark.slow
 def test_an_ensemble_learns_and_moves():
     rows, frames = [], labelled()
     potential = eqpot.fit(settings(2), frames, on_epoch=rows.append)

@@ -74,6 +74,7 @@ def test_it_adds_dispersion_and_no_more(draw):
     np.testing.assert_allclose(stress[3], 0, atol=1e-12)
 
 
+@pytest.mark.slow
 def test_a_potential_with_it_does_dynamics_in_float32_as_in_float64(draw):
     """A crystal through the calculator of an archive: the term's precision is that of the floats."""
     spec = spec_of(("Na", "Cl"), functional="hse06", tail=True)

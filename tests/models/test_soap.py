@@ -98,6 +98,7 @@ def test_energy_forces_and_stress_are_linear_in_the_weights(draw):
     np.testing.assert_allclose((other.atom_energy - zero.atom_energy)[:4], expected, rtol=0, atol=1e-5 * np.abs(expected).max())
 
 
+@pytest.mark.slow
 def test_usual_sizes_are_those_of_random_surroundings():
     """A thousand atoms, each with a Poisson number of neighbours, at random distances and directions."""
     config, rng = (

@@ -164,7 +164,8 @@ def multiplied(potential, factor):
     return dataclasses.replace(potential, params=params)
 
 
-@pytest.mark.parametrize("case", ["collision", pytest.param("3000 K", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("case", ["collision", "3000 K"])
 def test_atoms_fuse_without_a_repulsion_and_not_with_it(case):
     """A network that has learned of no short distance may attract there: such a one, made so on purpose, with and without ZBL."""
     alone, both = potential_of(("Cu",), members=1), potential_of(("Cu",), members=1, repulsion=ZBLConfig())

@@ -30,6 +30,7 @@ def moved(structure, atom, step):
     return Structure(structure.numbers, positions, structure.cell, structure.pbc, structure.charge)
 
 
+@pytest.mark.slow
 def test_the_response_is_that_of_differences_of_forces(make_spec, draw):
     potential = potential_of(make_spec, draw)
     found = locality(potential, LINE, of=[1])
@@ -52,6 +53,7 @@ def test_nothing_is_seen_beyond_the_range(make_spec, draw):
     assert found.force_noise(1.0, 0.2) == pytest.approx(0.2 * found.response[0] / 3**0.5)
 
 
+@pytest.mark.slow
 def test_images_are_as_near_as_they_can_be(make_spec, draw):
     """Atoms of a crystal; responses to all of them, with its own, sum to zero because a shift of everything changes nothing."""
     potential = potential_of(make_spec, draw, elements=("Si",))

@@ -197,6 +197,7 @@ def test_one_compile_per_size_class(settings, toy):
     assert told["compiles"] == 2 and 0.2 * seconds < told["compile_seconds"] < seconds
 
 
+@pytest.mark.slow
 def test_float64_is_float64_all_the_way(frames, settings):
     potential = eqpot.fit({**settings, "training": {"epochs": 1, "batch_size": 8, "dtype": "float64"}}, frames)
     assert potential.dtype == "float64" and all(x.dtype == np.float64 for x in leaves(potential))

@@ -74,6 +74,7 @@ def test_a_fit_multiplies_the_weights_of_groups_into_those_of_the_members(frames
     np.testing.assert_array_equal(weights, np.tile([0.25 if g == "dimer" else 1.0 for g in groups], (2, 1)))
 
 
+@pytest.mark.slow
 def test_the_rate_of_a_learned_sigma_has_a_name(frames, settings):
     """The σ of forces is frozen at the scale of the data, where all start; that of energies moves."""
     config = {**settings, "loss": {"noise": "learned"}, "training": {"epochs": 2, "batch_size": 8}}

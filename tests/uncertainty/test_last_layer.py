@@ -83,7 +83,9 @@ def test_the_bootstrap_spreads_as_the_posterior_does():
     np.testing.assert_allclose(np.linalg.inv(root @ root.T), design.T @ design, rtol=1e-3, atol=1e-3 * 4000)
 
 
-@pytest.mark.parametrize("options", [{}, {"forces": True, "readouts": 8}, {"kind": "bootstrap", "readouts": 8}])
+@pytest.mark.parametrize(
+    "options", [{}, pytest.param({"forces": True, "readouts": 8}, marks=pytest.mark.slow), {"kind": "bootstrap", "readouts": 8}]
+)
 def test_it_grows_away_from_the_data(single, frames, options):
     model = fit_last_layer(single, frames, **options)
     near = np.mean([r.atom_std.max() for r in model.predict([f.structure for f in frames])])

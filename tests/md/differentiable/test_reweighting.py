@@ -47,6 +47,7 @@ def test_average_and_its_derivative_in_a_harmonic_well():
     assert float(slope) == pytest.approx(float(numeric), rel=2e-3)
 
 
+@pytest.mark.slow
 def test_fit_finds_the_stiffness_and_makes_frames_when_they_are_needed():
     """The stiffness is wrong by a factor of two; the frames of the start say little about the end."""
     kelvin, calls = 300.0, []
