@@ -20,6 +20,8 @@ from eqpot.potential.domain import Domain, novelty
 from eqpot.potential.last_layer import LastLayer, energy_doubt, force_doubt
 from eqpot.potential.spec import ModelSpec, Params
 
+KNOTS = 16
+"""Room for knots of a map of σ comes in steps of so many."""
 PREFIX = "trust/"
 """Of the names of its tensors in the file of a potential, which have no dots and no other slash before it."""
 
@@ -149,8 +151,11 @@ class Trust:
 
 
 def _knots(maps: list[SigmaMap]) -> np.ndarray:
-    """Logarithms of the knots of some maps, [2, maps, B]; short ones repeat their last knot a little further on, with slope one."""
-    longest = max(len(m.raw) for m in maps)
+    """Logarithms of the knots of some maps, [2, maps, B]; short ones repeat their last knot a little further on, with slope one.
+
+    B is a multiple of `KNOTS`: a program that was compiled for one calibration serves another.
+    """
+    longest = -(-max(len(m.raw) for m in maps) // KNOTS) * KNOTS
 
     def padded(m: SigmaMap) -> np.ndarray:
         more = np.arange(1, longest - len(m.raw) + 1)

@@ -10,6 +10,7 @@ from eqpot.core.errors import ArchiveError
 from eqpot.graph import Structure
 from eqpot.potential import Calibration, Domain, Potential, QuantityCalibration, SigmaMap, Trust
 from eqpot.potential.archive import read_archive, write_archive
+from eqpot.potential.passes import judged_prediction
 
 MAPS = {"*": SigmaMap((0.1, 0.5, 2.0), (0.1, 0.3, 4.0)), "H": SigmaMap.factor(2.5)}
 
@@ -44,6 +45,19 @@ def test_arrays_and_numpy_apply_the_same_maps(known):
         np.testing.assert_allclose(found, MAPS.get(element, MAPS["*"])(sigma), rtol=1e-5)
     np.testing.assert_allclose(judge.energy_std(jnp.asarray(sigma), jnp.full(30, 4.0)), 3 * sigma, rtol=1e-5)
     assert judge.atom_std(jnp.zeros(2), jnp.zeros(2, int)).tolist() == [0, 0]
+
+
+def test_another_calibration_needs_no_other_program(known):
+    """Of more knots, as the next round of active learning has it."""
+    known.predict(water()), replace(known, trust=Trust()).predict(water())
+    before = judged_prediction._cache_size()
+    finer = SigmaMap(*2 * (tuple(np.geomspace(0.1, 2, 7).tolist()),))
+    quantities = known.trust.calibration.quantities
+    forces = replace(quantities["forces"], maps={"*": finer})
+    calibration = replace(known.trust.calibration, quantities={**quantities, "forces": forces})
+    other = replace(known, trust=replace(known.trust, calibration=calibration))
+    np.testing.assert_allclose(other.predict(water()).atom_std, replace(known, trust=Trust()).predict(water()).atom_std, rtol=1e-5)
+    assert judged_prediction._cache_size() == before
 
 
 def test_novelty_is_the_distance_in_units_of_the_limit(known, potential):
