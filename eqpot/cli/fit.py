@@ -1,6 +1,7 @@
 """`eqpot fit`: train a potential from a configuration."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -8,6 +9,9 @@ import typer
 
 from eqpot.cli.console import console, error_table, facts, kernels, print_json, progress_bar, status
 from eqpot.cli.reporting import calibration_line, write_run_report
+
+WASTE = 0.1
+"""Share of atoms that may be padding before another way of making batches is looked for."""
 
 
 def fit(
@@ -93,9 +97,19 @@ def _problem(problem: Any, batches: Any) -> Any:
         ("neighbours", f"{spec.normalization.average_neighbors:.1f} per atom within {spec.config.cutoff} Å"),
         ("batches", f"{batches.steps_per_epoch} per epoch ({shapes}); padding {atoms:.0%} of atoms, {slots:.0%} of neighbour slots"),
         ("kernels", kernels(spec)),
-        *[("note", warning) for warning in problem.warnings],
+        *[("note", note) for note in (*problem.warnings, *packing_hint(batches))],
     ]
     return facts("Data", rows)
+
+
+def packing_hint(batches: Any) -> list[str]:
+    """A budget of atoms by which batches would waste far less, where there is one."""
+    sizes, wasted = batches.sizes.atoms, batches.padding[0]
+    if wasted <= WASTE or batches.batch_atoms is not None:
+        return []
+    budget = max(3 * int(sizes.max()), round(batches.batch_size * float(sizes.mean())))
+    packed = replace(batches, batch_atoms=budget).padding[0]
+    return [f"training.batch_atoms: {budget} would leave {packed:.0%} of atoms as padding, not {wasted:.0%}"] if packed < wasted / 2 else []
 
 
 def _errors(valid: dict[str, Any]) -> str:

@@ -1,9 +1,13 @@
 """Batches hold every structure once, in shapes that do not waste, and are the same whoever makes them and however they are dealt out."""
 
+import re
+from dataclasses import replace
+
 import jax
 import numpy as np
 import pytest
 
+from eqpot.cli.fit import packing_hint
 from eqpot.core.errors import DataError
 from eqpot.data import Dataset, prepare_store
 from eqpot.graph import Frame, Labels, Structure
@@ -113,6 +117,16 @@ def test_shards_are_alike_in_atoms():
         loads = [sizes[part].sum() for part in parts]
         assert sorted(np.concatenate(parts)) == list(range(17)) and max(loads) - min(loads) <= sizes.max()
         assert max(map(len, deal_out(sizes, 4, 5))) <= 5
+
+
+def test_a_hint_says_how_to_waste_less():
+    """Sizes all over: the budget that is named does what is said. Equal sizes and batches that are packed already: nothing to say."""
+    scattered = batches_of(chains(np.random.default_rng(1).integers(2, 60, 80).tolist()), batch_size=3)
+    (hint,) = packing_hint(scattered)
+    budget, packed, before = (int(n) for n in re.findall(r"\d+", hint))
+    better = replace(scattered, batch_atoms=budget)
+    assert before == round(100 * scattered.padding[0]) > 10 and packed == round(100 * better.padding[0]) < before / 2
+    assert packing_hint(better) == packing_hint(batches_of(chains([5] * 12), batch_size=3)) == []
 
 
 @pytest.mark.parametrize("shards", [1, 3])
