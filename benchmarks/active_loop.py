@@ -107,7 +107,7 @@ def main() -> None:
         test = prepare(case, home)
         rows = []
         for seed in options.seeds:
-            for way in ("active", "passive"):
+            for way in ("passive", "active"):
                 rows.append(one_run(case, way, seed, home, test))
                 print({k: v for k, v in rows[-1].items() if k != "curve"}, flush=True)
             write(f"active_{case}", {"case": case, "settings": CASES[case], "runs": rows, "needed": needed(rows)})
@@ -278,9 +278,9 @@ def needed(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
             share = (best[k - 1] - np.log(goal)) / max(best[k - 1] - best[k], 1e-12)
             labels = float(np.exp(calls[k - 1] + np.clip(share, 0, 1) * (calls[k] - calls[k - 1])))
         half, whole, own = (row[f"trained_long_on_{n}"] for row, n in ((passive, spent // 2), (passive, spent), (loop, loop["calls"])))
-        worth = spent / 2 * (half / own) ** (np.log(2) / np.log(half / whole)) if whole < half else None  # else more labels did not help
-        if own <= whole:  # as good as all of them, and what more would be worth was not measured
-            worth = float(spent)
+        worth = None  # where more labels did not help, a power says nothing; beyond all of them nothing was measured
+        if whole < half:
+            worth = min(spent, spent / 2 * (half / own) ** (np.log(2) / np.log(half / whole)))
         found.append(
             {
                 "seed": seed,
