@@ -55,7 +55,7 @@ CASES: dict[str, dict[str, Any]] = {
         "query": {"n": 14, "audit": 4},
         "calls": {"passive": 320, "active": 160},
         "sampler": {"walkers": 4, "time_ps": 0.5},
-        "steps": 6000,
+        "long": {"steps": 6000, "members": 3},
     },
     "silicon": {
         "oracle": SW,
@@ -72,7 +72,7 @@ CASES: dict[str, dict[str, Any]] = {
         "passive_query": {"n": 16, "audit": 4},  # random choice asks nothing of the potential of the round before
         "calls": {"passive": 140, "active": 70},
         "sampler": {"time_ps": 0.5},
-        "steps": 3000,
+        "long": {"steps": 9000, "members": 1},
     },
 }
 ENOUGH = [
@@ -213,7 +213,8 @@ def stability(potential: Potential, home: Path, seed: int) -> dict[str, Any]:
 
 
 def trained_long(case: str, seed: int, outcome: Outcome, calls: int, test: Dataset) -> float:
-    """Error of a training of so many steps, from random parameters, on the labels of the first calls."""
+    """Error of a training of so many steps and members, from random parameters, on the labels of the first calls."""
+    long = CASES[case]["long"]
     kept = [row for record in outcome.records for row in record.get("asked", ())][:calls]
     entries, _ = read_entries(outcome.folder / "labels" / "labels.jsonl")
     frames: dict[bool, list[Frame]] = {True: [], False: []}
@@ -222,10 +223,11 @@ def trained_long(case: str, seed: int, outcome: Outcome, calls: int, test: Datas
             entry = entries[row["key"]]
             frames[row["role"] == "train"].append(Frame(entry.structure, entry.labels, origin=row["origin"]))
     config = build(ActiveConfig, settings(case, "active", seed, Path())).fitting
-    epochs = round(CASES[case]["steps"] * config.training.batch_size / len(frames[True]))
+    epochs = round(long["steps"] * config.training.batch_size / len(frames[True]))
     training = config.training.model_copy(update={"epochs": epochs, "validate_every": max(1, epochs // 15)})
-    folder = outcome.folder / f"long-{calls}"
-    fit(config.model_copy(update={"training": training}), Dataset(tuple(frames[True])), Dataset(tuple(frames[False])), folder=folder)
+    ensemble = config.ensemble.model_copy(update={"members": long["members"]})
+    folder = outcome.folder / f"long-{calls}-{long['steps']}"
+    fit(config.model_copy(update={"training": training, "ensemble": ensemble}), Dataset(tuple(frames[True])), Dataset(tuple(frames[False])), folder=folder)
     return test_error(folder / FILE, test)
 
 
