@@ -74,7 +74,7 @@ def start_from(config: FitConfig, train: Dataset, replay: Dataset | None) -> Sta
         known = (base.heads or ("base",)) if heads else ("",)
         replay = Dataset(tuple(f.replace(head=f.head if f.head in known else known[0]) for f in replay))
         notes.append(_check_replay(choice, base, replay, head))
-        mixed += _replayed(config, replay)
+        mixed += replayed(config, replay)
     spec = ModelSpec(model, elements, wide, config.training.backend, config.training.products)
     seeds = [config.seed * 1009 + k for k in range(config.ensemble.members)]
     return Start(spec, widened(base, spec, source, seeds), references, references[target], mixed, tuple(notes))
@@ -195,7 +195,7 @@ def _check_replay(choice: Any, base: Potential, replay: Dataset, head: str) -> s
     )
 
 
-def _replayed(config: FitConfig, replay: Dataset) -> Dataset:
+def replayed(config: FitConfig, replay: Dataset) -> Dataset:
     """The frames that are mixed in, with their weight."""
     choice = config.finetune
     assert choice is not None

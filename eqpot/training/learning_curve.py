@@ -21,12 +21,14 @@ from eqpot.models.config import hidden, parse_hidden
 from eqpot.potential import Potential
 from eqpot.training.batches import layout_of
 from eqpot.training.config import FitConfig, as_config
+from eqpot.training.finetune import replayed
 from eqpot.training.learning_curve_page import write_page
 from eqpot.training.learning_curve_points import Key, LearningCurve, Point, append_point, read_points
 from eqpot.training.loop import fit
 from eqpot.training.metrics import evaluate
 from eqpot.training.samples import frame_sizes
-from eqpot.training.setup import load_data
+from eqpot.training.setup import load_data, read_replay
+from eqpot.training.sizes import Sizes
 
 JUDGED = 500
 """Training frames on which the training error is measured, at most."""
@@ -145,7 +147,12 @@ def _stretches(variants: Mapping[str, FitConfig], chosen: Chosen, pool: Frames) 
         t = settings.training
         cutoff = Potential.load(settings.finetune.base).cutoff if settings.finetune else settings.model.cutoff
         every = frame_sizes(pool, cutoff, t.workers)
-        steps = {key: len(layout_of(every.take(rows), t.batch_size, t.batch_atoms).plan(0, 0)) for key, rows in chosen.items()}
+        replay = read_replay(settings, pool)
+        more = [frame_sizes(replayed(settings, replay), cutoff)] if replay is not None else []
+        steps = {
+            key: len(layout_of(Sizes.join([every.take(rows), *more]), t.batch_size, t.batch_atoms).plan(0, 0))
+            for key, rows in chosen.items()
+        }
         found |= {(name, size, seed): steps[largest, seed] / steps[size, seed] for size, seed in chosen}
     return found
 

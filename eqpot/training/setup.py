@@ -159,7 +159,7 @@ def make_problem(config: FitConfig, train: Frames, valid: Frames, test: Frames |
     hashes = {"train": train.content_hash} | {HELD_OUT[name]: part.content_hash for name, part in held.items()}
     sizes = {HELD_OUT[name]: len(part) for name, part in held.items()}
     if config.finetune:
-        replay = _replay(config, frames)
+        replay = read_replay(config, frames)
         start = _start(config, frames, known, replay)
         spec, frames, e0, initial, measured_of = start.spec, start.train, start.references, start.params, start.train
         reference = ReferenceEnergies(
@@ -195,10 +195,9 @@ def make_problem(config: FitConfig, train: Frames, valid: Frames, test: Frames |
     return Problem(spec, reference, flat, samples, make_samples(held_out, **make), with_stress, hashes, sizes, messages, frames, initial)
 
 
-def _replay(config: FitConfig, frames: Frames) -> Dataset | None:
-    """Frames that the base was trained on, where there are any to mix in."""
-    assert config.finetune is not None
-    if config.finetune.replay is None:
+def read_replay(config: FitConfig, frames: Frames) -> Dataset | None:
+    """Frames that the base of a fine-tuning was trained on, where there are any to mix in with these."""
+    if config.finetune is None or config.finetune.replay is None:
         return None
     replay = _read(config, config.finetune.replay)
     if isinstance(replay, Store) or isinstance(frames, Store):

@@ -8,6 +8,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+import eqpot
 from eqpot.core.errors import ConfigError, DataError
 from eqpot.graph import Frame, Labels, Structure
 from eqpot.training import FitConfig, learning_curve
@@ -73,6 +74,15 @@ def test_steps_are_equal_also_where_batches_are_filled_by_atoms(trainings, plain
     packed = plain | {"training": {"epochs": 5, "batch_size": 1, "batch_atoms": 12}}
     learning_curve(packed, [4, 16], seeds=1, folder=tmp_path, train=frames)
     assert [c.training.epochs for c, _, _, _ in trainings] == [20, 5]
+
+
+def test_steps_are_equal_also_where_frames_are_replayed(trainings, plain, frames, potential, tmp_path):
+    """Eight old frames join those of every size: 3 batches of four for the small set, 6 for the large one."""
+    base, old = potential.save(tmp_path / "base.safetensors"), tmp_path / "old.extxyz"
+    eqpot.write(old, frames)
+    finetune = {"base": str(base), "replay": str(old), "replay_frames": 8}
+    learning_curve(plain | {"finetune": finetune}, [4, 16], seeds=1, folder=tmp_path / "curve", train=frames)
+    assert [c.training.epochs for c, _, _, _ in trainings] == [10, 5]
 
 
 def test_finished_points_are_not_trained_again(trainings, plain, frames, tmp_path):
