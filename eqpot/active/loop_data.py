@@ -89,8 +89,8 @@ def collected(
     parts: dict[str, list[Frame]] = {TRAIN: list(before), HELD: [], AUDIT: []}
     both: list[Frame] = []
     asked, used = {structure_key(f.structure) for f in before}, {}
-    levels = {settings_hash(a.settings): a.settings for a in alternatives}
     with LabelStore(store, oracle.settings, [a.settings for a in alternatives]) as kept:
+        levels = {settings_hash(a): a for a in kept.alternatives}  # also those that are no longer configured
         for row in rows:
             entry = kept.entries.get(row["key"])
             if entry is not None:

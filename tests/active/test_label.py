@@ -17,7 +17,10 @@ import pytest
 from ase.build import molecule
 
 from eqpot.active import label, label_server, label_worker
+from eqpot.active.label_store import LabelStore
+from eqpot.active.loop_data import collected
 from eqpot.core.errors import ConfigError, DataError
+from eqpot.data import Dataset
 from eqpot.graph import Frame, Structure
 from eqpot.oracles import Failure, TBLiteOracle
 
@@ -113,6 +116,10 @@ def test_an_alternative_is_tried_after_a_failure_and_told(tmp_path):
     assert found.alternatives == (None, better.settings)
     again = label(oracle, [atom(0.2, HARD)], tmp_path / "store")  # nobody needs to declare it again
     assert again.counts["cached"] == 1 and again.alternatives == (better.settings,)
+    with LabelStore(tmp_path / "store", oracle.settings) as store:
+        row = {"key": store.key(atom(0.2, HARD)), "status": "labelled", "role": "train", "origin": "hard", "group": ""}
+    have = collected(tmp_path / "store", oracle, (), [{"asked": [row]}], Dataset(()))
+    assert [have.alternatives[id(f)] for f in have.train] == [better.settings], "a loop knows it as well"
 
 
 class Nameless(Fake):
