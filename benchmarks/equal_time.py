@@ -3,8 +3,7 @@
     python -m benchmarks.equal_time --mace PYTHON --frames 50 --minutes 20
 
 PYTHON is that of an environment with mace-torch. Both train on the same frames with their own recipe (MACE: its defaults with EMA, AMSGrad and
-stage two; eqpot: train/recipes/rmd17_50.yaml or rmd17.yaml, up to 100 frames with its default optimiser, Muon), for as many epochs as a short trial
-says will fill the time.
+stage two; eqpot: train/recipes/rmd17_50.yaml or rmd17.yaml), for as many epochs as a short trial says will fill the time.
 """
 
 import argparse
@@ -45,7 +44,6 @@ def eqpot_settings(frames: int, epochs: int) -> FitConfig:
         f"training.validate_every={validate_every(frames)}",
         "training.checkpoint_every=100000",
     ]
-    changes += ["optimizer.name=muon", "optimizer.learning_rate=0.005"] if frames <= 100 else []
     return build(FitConfig, override(load_yaml(recipe), [*changes, "name=equal_time"]))
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.common import SHARED, write
+from benchmarks.common import SHARED, table, write
 from eqpot.core.units import ENERGY_UNITS, LENGTH_UNITS
 from eqpot.data import Dataset, is_isolated_atom, read
 from eqpot.graph import Frame, Labels
@@ -169,13 +169,16 @@ def main() -> None:
     parser.add_argument("--sets", nargs="+", default=list(SETS), choices=list(SETS))
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     options = parser.parse_args()
-    rows = [one(name, seed) for seed in options.seeds for name in options.sets]
+    rows: list[dict[str, Any]] = []
+    totals: dict[str, dict[str, dict[str, Any]]] = {}
     stages = ("without_potential", "with_potential")
-    totals = {name: {when: total([r for r in rows if r["set"] == name], when) for when in stages} for name in options.sets}
-    totals["all"] = {when: total(rows, when) for when in stages}
-    for name, found in totals.items():
-        print(name, found)
-    write("hygiene", {"share_planted": 0.05, "model": MODEL, "totals": totals, "runs": rows})
+    for seed in options.seeds:
+        for name in options.sets:
+            rows.append(one(name, seed))
+            parts = {n: [r for r in rows if r["set"] == n] for n in options.sets} | {"all": rows}
+            totals = {n: {when: total(part, when) for when in stages} for n, part in parts.items() if part}
+            write("hygiene", {"share_planted": 0.05, "model": MODEL, "totals": totals, "runs": rows})
+    table("planted faults that are found", [{"set": n, "how": w} | found[w] for n, found in totals.items() for w in stages])
 
 
 if __name__ == "__main__":
