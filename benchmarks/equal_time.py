@@ -3,7 +3,8 @@
     python -m benchmarks.equal_time --mace PYTHON --frames 50 --minutes 20
 
 PYTHON is that of an environment with mace-torch. Both train on the same frames with their own recipe (MACE: its defaults with EMA, AMSGrad and
-stage two; eqpot: train/recipes/rmd17_50.yaml or rmd17.yaml), for as many epochs as a short trial says will fill the time.
+stage two; eqpot: train/recipes/rmd17_50.yaml or rmd17.yaml), for as many epochs as a short trial says will fill the time. `--hidden` gives both
+other features.
 """
 
 import argparse
@@ -31,13 +32,13 @@ HIDDEN = "64x0e + 64x1o"
 CORES = {"eqpot": 0, "mace-torch": 1}
 
 
-def eqpot_settings(frames: int, epochs: int) -> FitConfig:
+def eqpot_settings(hidden: str, frames: int, epochs: int) -> FitConfig:
     """Its recipe with the architecture of the comparison."""
     recipe = "train/recipes/rmd17_50.yaml" if frames <= 100 else "train/recipes/rmd17.yaml"
     molecule = "ethanol"
     files = [f"../shared/data/rmd17/{name}.extxyz.gz" for name in (f"{molecule}_train_01", "isolated_atoms")]
     test = f"../shared/data/rmd17/{molecule}_test_01.extxyz.gz"
-    changes = [f"data.train=[{','.join(files)}]", f"data.test={test}", f'model.hidden="{HIDDEN}"', f"training.epochs={epochs}"]
+    changes = [f"data.train=[{','.join(files)}]", f"data.test={test}", f'model.hidden="{hidden}"', f"training.epochs={epochs}"]
     changes += [
         f"data.max_train={frames}",
         "data.valid=50",
@@ -52,7 +53,7 @@ def validate_every(frames: int) -> int:
     return 20 if frames <= 100 else 2
 
 
-def mace_command(python: str, folder: Path, frames: int, epochs: int, energies: dict[int, float]) -> list[str]:
+def mace_command(python: str, hidden: str, folder: Path, frames: int, epochs: int, energies: dict[int, float]) -> list[str]:
     """Training with MACE's own recipe."""
     options = {
         "name": "mace",
@@ -61,7 +62,7 @@ def mace_command(python: str, folder: Path, frames: int, epochs: int, energies: 
         "valid_file": folder / "valid.xyz",
         "E0s": json.dumps(energies).replace('"', ""),
         "model": "MACE",
-        "hidden_irreps": HIDDEN,
+        "hidden_irreps": hidden,
         "r_max": 5.0,
         "max_ell": 3,
         "correlation": 3,
@@ -142,6 +143,7 @@ def main() -> None:
     """Trial, run, compare."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--mace", help="Python of an environment with mace-torch")
+    parser.add_argument("--hidden", default=HIDDEN, help="features of both")
     parser.add_argument("--frames", type=int, default=50)
     parser.add_argument("--minutes", type=float, default=20)
     parser.add_argument("--only-eqpot", nargs=2, metavar=("CONFIG", "OUT"), help=argparse.SUPPRESS)
@@ -151,7 +153,7 @@ def main() -> None:
         return
     with TemporaryDirectory() as made:
         folder = Path(made)
-        train, valid, test, _ = load_data(eqpot_settings(options.frames, 1))
+        train, valid, test, _ = load_data(eqpot_settings(options.hidden, options.frames, 1))
         assert test is not None
         for name, frames in (("train", train), ("valid", valid), ("test", test)):
             write_for_mace(folder / f"{name}.xyz", frames)
@@ -169,6 +171,8 @@ def main() -> None:
         potential = Potential.load(folder / "run" / "potential.safetensors")
         found = {"eqpot": evaluate(potential, test).summary(), "mace-torch": mace_errors(options.mace, folder / "run", test)}
     rows = {
+        "hidden": options.hidden,
+        "parameters of eqpot": potential.n_parameters,
         "frames": options.frames,
         "minutes": options.minutes,
         "wall minutes of both": round((time.time() - began) / 60, 1),
@@ -178,7 +182,7 @@ def main() -> None:
         mine, theirs = (1e3 * found[name][quantity]["mae"] for name in CORES)
         print(f"{quantity:8s} MAE  eqpot {mine:8.2f}  mace-torch {theirs:8.2f}  ratio {mine / theirs:.2f}  (meV, meV/Å)")
         rows[quantity] = {"eqpot": found["eqpot"][quantity], "mace-torch": found["mace-torch"][quantity], "ratio": mine / theirs}
-    write(f"equal_time_{options.frames}", rows)
+    write(f"equal_time_{options.frames}" + ("" if options.hidden == HIDDEN else "_" + re.sub(r"\W+", "_", options.hidden)), rows)
 
 
 def both(options: argparse.Namespace, folder: Path, data: Path, epochs: dict[str, int], zero: dict[int, float]) -> dict[str, float]:
@@ -187,12 +191,14 @@ def both(options: argparse.Namespace, folder: Path, data: Path, epochs: dict[str
     for name in ("train", "valid", "test"):
         (folder / f"{name}.xyz").symlink_to(data / f"{name}.xyz")
     config = folder / "config.json"
-    config.write_text(eqpot_settings(options.frames, epochs["eqpot"]).model_dump_json(exclude_unset=True))
+    config.write_text(eqpot_settings(options.hidden, options.frames, epochs["eqpot"]).model_dump_json(exclude_unset=True))
     mine = [sys.executable, "-m", "benchmarks.equal_time", "--only-eqpot", str(config), str(folder)]
     started = {
         "eqpot": on_core("eqpot", mine, folder / "eqpot.log"),
         "mace-torch": on_core(
-            "mace-torch", mace_command(options.mace, folder, options.frames, epochs["mace-torch"], zero), folder / "mace.log"
+            "mace-torch",
+            mace_command(options.mace, options.hidden, folder, options.frames, epochs["mace-torch"], zero),
+            folder / "mace.log",
         ),
     }
     for name, process in started.items():
