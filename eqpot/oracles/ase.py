@@ -72,8 +72,8 @@ def checksums(value: Any) -> Any:
     return value
 
 
-def labels_from_calculator(structure: Structure, calculator: Any) -> Labels:
-    """Run a calculator and take what it gives.
+def labels_from_calculator(structure: Structure, calculator: Any, moments: Mapping[str, float] | None = None) -> Labels:
+    """Run a calculator and take what it gives; `moments` by element are the magnetic moments that it starts from.
 
     The energy is the one that the forces derive from: for metals with smeared occupations that is the free
     energy, not ASE's default, the extrapolation to zero temperature. Stress is taken in fully periodic cells,
@@ -82,6 +82,8 @@ def labels_from_calculator(structure: Structure, calculator: Any) -> Labels:
     from ase.stress import voigt_6_to_full_3x3_stress
 
     atoms = structure.to_atoms()
+    if moments:
+        atoms.set_initial_magnetic_moments([moments.get(element, 0.0) for element in atoms.get_chemical_symbols()])
     atoms.calc = calculator
     forces = np.array(atoms.get_forces(), np.float64)
     energy = calculator.results.get("free_energy")

@@ -20,11 +20,14 @@ from typing import Any, final
 
 import numpy as np
 
+from eqpot.core.elements import atomic_number
 from eqpot.core.errors import ConfigError, EqpotError, StructureError
 from eqpot.graph.neighbors import find_neighbors
 from eqpot.graph.structure import Frame, Labels, Structure
 from eqpot.oracles.machine import machine_fault
 
+CHARGE = 0.2
+"""How far the sum of the atoms' charges may be from the total charge [e]; programs share it out in many ways."""
 LOG_CHARACTERS = 4000
 """How much of a program's output is kept with a failure."""
 
@@ -123,26 +126,28 @@ class Oracle(ABC):
                 raise fault from error
             reason = str(error) if isinstance(error, EqpotError) else f"{self.name}: {type(error).__name__}: {error}"
             return Failure(structure, " ".join(reason.split()), traceback.format_exc())
-        reason = screen(labels, len(structure), self.limits)
+        reason = screen(labels, structure, self.limits)
         if reason:
             return Failure(structure, f"{self.name}: {reason}", repr(labels))
         return Frame(structure, labels, origin=self.name)
 
 
-def screen(labels: Labels, n_atoms: int, limits: Limits) -> str | None:
-    """Why these labels cannot be believed, or None when nothing speaks against them."""
+def screen(labels: Labels, structure: Structure, limits: Limits) -> str | None:
+    """Why these labels of a structure cannot be believed, or None when nothing speaks against them."""
     try:
-        labels.check(n_atoms)
+        labels.check(len(structure))
     except EqpotError as error:
         return str(error)
     if labels.energy is None:
         return "no energy was given"
+    if labels.charges is not None and abs(labels.charges.sum() - structure.charge) > CHARGE:
+        return f"charges of the atoms sum to {labels.charges.sum():.4g} e, but the structure has {structure.charge:g} e: computed with another charge?"
     if labels.forces is None:
         return None
     norms = np.linalg.norm(labels.forces, axis=1)
     if norms.max() > limits.max_force:
         return f"force on atom {norms.argmax()} is {norms.max():.4g} eV/Å, above the limit of {limits.max_force:g}"
-    net = float(np.linalg.norm(labels.forces.sum(0))) / n_atoms
+    net = float(np.linalg.norm(labels.forces.sum(0))) / len(structure)
     if net > limits.max_net_force:
         return f"forces sum to {net:.4g} eV/Å per atom, above the limit of {limits.max_net_force:g}: not converged, or an external field"
     return None
@@ -156,6 +161,16 @@ def noting(log: Callable[[], str]) -> Iterator[None]:
     except Exception as error:
         error.add_note(f"the end of the program's output:\n{log()[-LOG_CHARACTERS:]}")
         raise
+
+
+def require_moments(name: str, moments: Mapping[str, float], largest: float) -> None:
+    """ConfigError unless these are magnetic moments by element, not all zero."""
+    for element, value in moments.items():
+        atomic_number(element)
+        if not abs(value) <= largest:
+            raise ConfigError(f"{name}.{element}: found {value}, expected a number from {-largest:g} to {largest:g}")
+    if moments and not any(moments.values()):
+        raise ConfigError(f"{name}: found 0 for all elements, which stays without magnetization; leave it out, or give one a value")
 
 
 def require_positive(oracle: Oracle, *names: str) -> None:

@@ -22,7 +22,7 @@ from eqpot.core.elements import symbol
 from eqpot.core.errors import ConfigError, DataError, StructureError, did_you_mean
 from eqpot.graph.structure import Labels, Structure
 from eqpot.oracles.ase import gamma_centred_grid, labels_from_calculator
-from eqpot.oracles.base import Oracle, json_settings, noting, require_molecule_or_crystal, require_positive
+from eqpot.oracles.base import Oracle, json_settings, noting, require_molecule_or_crystal, require_moments, require_positive
 
 Smearing = Literal["none", "gaussian", "methfessel-paxton", "marzari-vanderbilt", "fermi-dirac"]
 SETS = ("pbe", "pbesol", "lda")
@@ -89,7 +89,9 @@ class EspressoOracle(Oracle):
         convergence: of the energy [eV/atom].
         mixing: of densities from one iteration to the next; less is slower and safer.
         max_iterations: of the self-consistency.
-        keywords: others of pw.x, such as {"ecutrho": 400, "nspin": 2, "starting_magnetization(1)": 0.5, "vdw_corr": "d3"}.
+        starting_magnetization: of elements, such as {"Fe": 0.5}, in the meaning of pw.x: −1 (all valence electrons down) to 1 (all up). Spins are then
+            polarised (nspin 2); without it they are not.
+        keywords: others of pw.x, such as {"ecutrho": 400, "vdw_corr": "d3"}.
     """
 
     pseudopotentials: Mapping[str, str]
@@ -103,6 +105,7 @@ class EspressoOracle(Oracle):
     convergence: float = 1e-9
     mixing: float = 0.7
     max_iterations: int = 100
+    starting_magnetization: Mapping[str, float] = field(default_factory=dict)
     keywords: Mapping[str, Any] = field(default_factory=dict)
     directory: Path = field(init=False)
     functional: str = field(init=False)
@@ -129,6 +132,18 @@ class EspressoOracle(Oracle):
             raise ConfigError(f"smearing: found '{self.smearing}', expected one of {', '.join(get_args(Smearing))}")
         if taken := sorted(OURS & {name.lower() for name in self.keywords}):
             raise ConfigError(f"keywords: found '{taken[0]}', which the oracle sets itself; use its own keys")
+        require_moments("starting_magnetization", self.starting_magnetization, 1.0)
+        if unknown := sorted(self.starting_magnetization.keys() - self.pseudopotentials.keys()):
+            raise ConfigError(
+                f"starting_magnetization: found {unknown[0]}, expected elements with a pseudopotential: {', '.join(self.pseudopotentials)}"
+            )
+        names = {name.partition("(")[0].lower(): value for name, value in self.keywords.items()}
+        if "starting_magnetization" in names:
+            raise ConfigError("keywords: found 'starting_magnetization', which is set by element: starting_magnetization: {Fe: 0.5}")
+        if names.get("nspin") == 2 and "tot_magnetization" not in names and not self.starting_magnetization:
+            raise ConfigError(
+                "keywords: found nspin 2, which starts without magnetization and stays there; say where it is: starting_magnetization: {Fe: 0.5}"
+            )
         keys = {key for section in import_module("ase.io.espresso_namelist.keys").pw_keys.values() for key in section}
         if unknown := sorted(name for name in self.keywords if name.partition("(")[0].lower() not in keys):
             raise ConfigError(f"keywords: unknown key '{unknown[0]}' of pw.x: {did_you_mean(unknown[0], keys):.200}")
@@ -154,7 +169,8 @@ class EspressoOracle(Oracle):
         )
         files = {e: {"file": self.pseudopotentials[e], "sha256": self.checksums[e]} for e in self.checksums}
         head = {"oracle": "espresso", "version": self.program, "ase": version("ase"), "pseudopotentials": files}
-        return head | {n: getattr(self, n) for n in names}
+        spin = {"starting_magnetization": dict(self.starting_magnetization)} if self.starting_magnetization else {}
+        return head | {n: getattr(self, n) for n in names} | spin
 
     @property
     def aids(self) -> tuple[str, ...]:
@@ -178,7 +194,7 @@ class EspressoOracle(Oracle):
             )
             with noting(lambda: output.read_text(errors="replace") if output.exists() else ""):
                 try:
-                    labels = labels_from_calculator(structure, calculator)
+                    labels = labels_from_calculator(structure, calculator, self.starting_magnetization)
                 except subprocess.CalledProcessError as error:
                     raise DataError(f"{self.name}: {self._complaint(output) or f'pw.x ended with code {error.returncode}'}") from error
                 except (StopIteration, AssertionError, LookupError, ValueError) as error:  # ASE found no results, or half of them

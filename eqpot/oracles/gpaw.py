@@ -16,7 +16,7 @@ from typing import Any
 from eqpot.core.errors import ConfigError, DataError
 from eqpot.graph.structure import Labels, Structure
 from eqpot.oracles.ase import gamma_centred_grid, labels_from_calculator
-from eqpot.oracles.base import Oracle, json_settings, noting, require_molecule_or_crystal, require_positive
+from eqpot.oracles.base import Oracle, json_settings, noting, require_molecule_or_crystal, require_moments, require_positive
 
 OURS = {"mode", "xc", "kpts", "txt", "symmetry", "charge", "occupations", "convergence", "maxiter"}
 """Keywords of GPAW that the oracle sets itself."""
@@ -38,7 +38,8 @@ class GPAWOracle(Oracle):
         smearing_width: of the Fermi–Dirac occupations [eV].
         convergence: of energy [eV per electron], density and states (GPAW's key), such as {"energy": 1e-6}.
         max_iterations: of the self-consistency.
-        keywords: others of GPAW, such as {"mixer": {"beta": 0.02}, "spinpol": true, "hund": false}.
+        magnetic_moments: of elements, from which spins are polarised, such as {"Fe": 2.3} [Bohr magnetons]; without any they are not.
+        keywords: others of GPAW, such as {"mixer": {"beta": 0.02}, "hund": false}.
     """
 
     functional: str = "PBE"
@@ -48,6 +49,7 @@ class GPAWOracle(Oracle):
     smearing_width: float = 0.1
     convergence: Mapping[str, float] = field(default_factory=lambda: {"energy": 1e-6, "density": 1e-6})
     max_iterations: int = 333
+    magnetic_moments: Mapping[str, float] = field(default_factory=dict)
     keywords: Mapping[str, Any] = field(default_factory=dict)
     setups: str = field(init=False)
 
@@ -55,6 +57,11 @@ class GPAWOracle(Oracle):
         require_positive(self, "cutoff", "kpoint_density", "smearing_width", "max_iterations")
         if taken := sorted(OURS & self.keywords.keys()):
             raise ConfigError(f"keywords: found '{taken[0]}', which the oracle sets itself; use its own keys")
+        require_moments("magnetic_moments", self.magnetic_moments, 10.0)
+        if self.keywords.get("spinpol") and not (self.magnetic_moments or self.keywords.get("hund")):
+            raise ConfigError(
+                "keywords: found spinpol, which starts without magnetization and stays there; say where it is: magnetic_moments: {Fe: 2.3}"
+            )
         object.__setattr__(self, "keywords", json_settings(self.keywords))
         object.__setattr__(self, "setups", checksum(setup_name(self.functional)))
         try:
@@ -77,7 +84,8 @@ class GPAWOracle(Oracle):
             "ase": version("ase"),
             "setups": {"name": setup_name(self.functional), "sha256": self.setups},
         }
-        return head | {n: getattr(self, n) for n in names} | {"convergence": dict(self.convergence)}
+        spin = {"magnetic_moments": dict(self.magnetic_moments)} if self.magnetic_moments else {}
+        return head | {n: getattr(self, n) for n in names} | {"convergence": dict(self.convergence)} | spin
 
     @property
     def aids(self) -> tuple[str, ...]:
@@ -90,7 +98,7 @@ class GPAWOracle(Oracle):
             output = Path(folder) / "gpaw.txt"
             with noting(lambda: output.read_text(errors="replace") if output.exists() else ""):
                 try:
-                    return labels_from_calculator(structure, self._calculator(grid, structure.charge, str(output)))
+                    return labels_from_calculator(structure, self._calculator(grid, structure.charge, str(output)), self.magnetic_moments)
                 except _gpaw("gpaw").KohnShamConvergenceError as error:
                     raise DataError(
                         f"{self.name}: not converged after {self.max_iterations} iterations; try a mixer of small beta"

@@ -12,7 +12,7 @@ from importlib import import_module
 from importlib.metadata import version
 from typing import Any
 
-from eqpot.core.errors import ConfigError, did_you_mean
+from eqpot.core.errors import ConfigError, StructureError, did_you_mean
 from eqpot.graph.structure import Labels, Structure
 from eqpot.oracles.ase import labels_from_calculator
 from eqpot.oracles.base import Oracle, require_molecule_or_crystal, require_positive
@@ -66,6 +66,7 @@ class TBLiteOracle(Oracle):
 
     def compute(self, structure: Structure) -> Labels:
         require_molecule_or_crystal(structure, "tblite")
+        self._require_possible(structure)
         calculator = _tblite().TBLite(
             method=self.method,
             charge=structure.charge,
@@ -75,6 +76,28 @@ class TBLiteOracle(Oracle):
             verbosity=0,
         )
         return labels_from_calculator(structure, calculator)
+
+    def _require_possible(self, structure: Structure) -> None:
+        """StructureError for a charge or multiplicity that these valence electrons cannot have: tblite takes another one, or gives finite nonsense."""
+        if structure.charge != round(structure.charge):
+            raise StructureError(f"charge is {structure.charge}, expected a whole number of electrons")
+        electrons = sum(_valence(int(z)) for z in structure.numbers) - round(structure.charge)
+        if electrons < 0:
+            raise StructureError(
+                f"charge {structure.charge:g} is more than the {electrons + round(structure.charge)} valence electrons of {structure.formula}"
+            )
+        if self.multiplicity is not None and (self.multiplicity > electrons + 1 or (electrons - self.multiplicity + 1) % 2):
+            raise StructureError(
+                f"multiplicity {self.multiplicity} is impossible with the {electrons} valence electrons of {structure.formula}"
+            )
+
+
+def _valence(number: int) -> int:
+    """Electrons outside of the noble gas and of full d and f shells; lanthanides have three (their f electrons are in the core)."""
+    if 57 < number < 72:
+        return 3
+    outside = number - max(core for core in (0, 2, 10, 18, 36, 54) if core < number) - (14 if number > 71 else 0)
+    return outside - 10 if outside > 12 else outside
 
 
 def _tblite() -> Any:

@@ -45,6 +45,7 @@ def _forces(*rows):
     [
         (Labels(energy=math.nan), "energy: found nan"),
         (Labels(), "no energy"),
+        (Labels(energy=-1.0, charges=np.array([0.3, 0.3, 0.3])), "charges of the atoms sum to 0.9 e, but the structure has 0 e"),
         (Labels(energy=1.0, forces=np.zeros((2, 3))), "expected (3, 3) for 3 atoms"),
         (_forces([0, 0, 500], [0, 0, -500], [0, 0, 0]), "force on atom 0 is 500 eV/Å"),
         (_forces([0, 0, 1], [0, 0, 0], [0, 0, 0]), "forces sum to 0.3333 eV/Å per atom"),
@@ -118,7 +119,7 @@ def test_one_bad_structure_does_not_cost_the_others():
 
 def test_a_limit_can_be_switched_off():
     labels = _forces([0, 0, 900], [0, 0, 0], [0, 0, 0])
-    assert screen(labels, 3, Limits(max_force=math.inf, max_net_force=math.inf)) is None
+    assert screen(labels, WATER, Limits(max_force=math.inf, max_net_force=math.inf)) is None
     with pytest.raises(ConfigError, match="max_force"):
         Limits(max_force=math.nan)
 

@@ -3,11 +3,13 @@
 import hashlib
 import json
 import pickle
+import re
 import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
+from ase import Atoms
 from ase.build import bulk
 
 from eqpot.core.errors import ConfigError
@@ -123,12 +125,47 @@ def test_the_program_gets_the_charge_and_its_units(fake):
     """Cutoff and k-points as given, the smearing in Rydberg, and what the user adds."""
     atoms = silicon()
     atoms.info["charge"] = 1.0
-    given = fake() | {"cutoff_Ry": 35.0, "kpoint_density": 1.0, "smearing_width": 0.2, "keywords": {"nspin": 2}}
+    spin = {"starting_magnetization": {"Si": 0.25}, "keywords": {"input_dft": "PBE"}}
+    given = fake() | {"cutoff_Ry": 35.0, "kpoint_density": 1.0, "smearing_width": 0.2} | spin
     (result,) = EspressoOracle({"Si": "Si.UPF"}, **given).label([atoms])
     said = dict(line.replace(" ", "").split("=") for line in result.log.splitlines() if line.count("=") == 1)
-    found = {name: float(said[name]) for name in ("tot_charge", "ecutwfc", "degauss", "nspin")}
-    assert found == pytest.approx({"tot_charge": 1.0, "ecutwfc": 35.0, "degauss": 0.2 / 13.605693, "nspin": 2.0})
+    expected = {"tot_charge": 1.0, "ecutwfc": 35.0, "degauss": 0.2 / 13.605693, "nspin": 2.0, "starting_magnetization(1)": 0.25}
+    assert {name: float(said[name]) for name in expected} == pytest.approx(expected)
     assert "\n3 3 3  0 0 0\n" in result.log  # 2π/h with h = a/√3 is 2.004 /Å
+
+
+def test_a_magnetization_stays_with_its_element(fake):
+    """ASE numbers species as they come, and writes zero for what is not on the atoms: before, each moment that was asked for was silently lost."""
+    moments = {"Si": 0.25, "O": -0.5}
+    oracle = EspressoOracle({"Si": "Si.UPF", "O": "O.UPF"}, starting_magnetization=moments, **fake(O="PBE"))
+    assert oracle.settings["starting_magnetization"] == moments
+    for symbols in ("SiO", "OSi"):
+        (result,) = oracle.label([Atoms(symbols, [[0, 0, 0], [1.6, 0, 0]], cell=5 * np.eye(3), pbc=True)])
+        found = [float(x) for x in re.findall(r"starting_magnetization\(\d\)\s*=\s*(\S+)", result.log)]
+        assert found == [moments["Si"], moments["O"]][:: 1 if symbols == "SiO" else -1]
+
+
+@pytest.mark.parametrize(
+    ("given", "text"),
+    [
+        ({"keywords": {"nspin": 2}}, "nspin 2, which starts without magnetization.*starting_magnetization: {Fe: 0.5}"),
+        ({"keywords": {"starting_magnetization(1)": 0.5}}, "which is set by element"),
+        ({"starting_magnetization": {"Fe": 0.5}}, "found Fe, expected elements with a pseudopotential: Si"),
+        ({"starting_magnetization": {"Si": 2.0}}, "Si: found 2.0, expected a number from -1 to 1"),
+        ({"starting_magnetization": {"Si": 0.0}}, "found 0 for all elements"),
+    ],
+)
+def test_a_magnetization_that_would_be_lost_is_refused(fake, given, text):
+    with pytest.raises(ConfigError, match=text):
+        EspressoOracle({"Si": "Si.UPF"}, **fake(), **given)
+
+
+def test_an_atom_of_silicon_is_magnetic(real):
+    """Two unpaired electrons lower its energy by some tenths of an eV (Hund)."""
+    atom = Atoms("Si", [[0, 0, 0]], cell=6 * np.eye(3), pbc=True)
+    given = real | {"kpoint_density": 0.1, "smearing": "gaussian", "smearing_width": 0.05}
+    without, with_spin = (labels(EspressoOracle(**given, **spin), atom) for spin in ({}, {"starting_magnetization": {"Si": 0.5}}))
+    assert 0.2 < without.energy - with_spin.energy < 2.0
 
 
 def test_a_program_of_another_version_is_no_teacher(fake, tmp_path):

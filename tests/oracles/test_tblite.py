@@ -2,15 +2,18 @@
 
 import json
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from ase import Atoms
 from ase.build import molecule
 
+from eqpot.core.elements import atomic_number
 from eqpot.core.errors import ConfigError
 from eqpot.graph.structure import Frame, Structure
 from eqpot.oracles import Failure, TBLiteOracle
+from eqpot.oracles.tblite import _valence
 
 pytest.importorskip("tblite")
 
@@ -38,6 +41,29 @@ def test_forces_are_minus_the_gradient_of_the_energy(bent):
         plus, minus = (Structure(bent.numbers, bent.positions + s * step) for s in (1, -1))
         numeric[index] = -(_energy(oracle, plus) - _energy(oracle, minus)) / (2 * h)
     np.testing.assert_allclose(frame.labels.forces, numeric, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("charge", "multiplicity", "text"),
+    [
+        (0.99999, None, "charge is 0.99999, expected a whole number of electrons"),
+        (20.0, None, "charge 20 is more than the 8 valence electrons of H2O"),
+        (0.0, 2, "multiplicity 2 is impossible with the 8 valence electrons of H2O"),
+        (0.0, 11, "multiplicity 11 is impossible"),
+        (1.0, 1, "multiplicity 1 is impossible with the 7 valence electrons"),
+    ],
+)
+def test_electrons_that_cannot_be_are_refused(bent, charge, multiplicity, text):
+    """tblite gives finite energies for all of them, eV off; for a charge of 0.99999 one that is 7 eV too high."""
+    (result,) = TBLiteOracle(multiplicity=multiplicity).label([replace(bent, charge=charge)])
+    assert isinstance(result, Failure) and text in result.reason
+
+
+@pytest.mark.parametrize(
+    ("element", "electrons"), [("He", 2), ("Al", 3), ("Kr", 8), ("Cu", 11), ("Ga", 3), ("Ba", 2), ("Gd", 3), ("W", 6), ("Pb", 4), ("Rn", 8)]
+)
+def test_valence_electrons(element, electrons):
+    assert _valence(atomic_number(element)) == electrons
 
 
 def test_stress_is_the_strain_derivative_with_tension_positive():
@@ -101,12 +127,6 @@ def test_what_xtb_cannot_do_is_a_failure_not_a_number(atoms, reason):
     (result,) = TBLiteOracle().label([atoms])
     assert isinstance(result, Failure)
     assert reason in result.reason
-
-
-def test_an_impossible_multiplicity_is_a_failure():
-    (result,) = TBLiteOracle(multiplicity=2).label([molecule("H2O")])
-    assert isinstance(result, Failure)
-    assert "not compatible" in result.reason
 
 
 def test_settings_are_complete_and_storable():
