@@ -99,10 +99,11 @@ def label(
             client.get_executor()), or a function that makes one, so that a broken pool can be made anew.
         retries: how often a structure may lose its worker before that is taken for its fault.
         alternatives: oracles of the same level of theory, tried in order when a label fails; only settings named in `oracle.aids` may differ.
-        retry_failures: compute structures again that the store knows as failures.
+        retry_failures: compute structures again that the store knows as failures, or whose energies jump.
         window: structures given to the executor at a time. Parsl cannot call tasks back: this many may be computed in vain when the driver
             is killed, so take about twice the number of its workers where labels are dear.
-        max_energy_jump: energies further than this from the median of their composition are failures [eV/atom].
+        max_energy_jump: energies further than this from the median of their composition are computed again with the alternatives, and are failures if
+            these do not mend it [eV/atom].
         on_progress: called as f(done, total, failed) after results have been kept.
 
     Raises:
@@ -115,13 +116,22 @@ def label(
     asked = [_asked(item, oracle) for item in structures]
     with LabelStore(store, oracle.settings, [a.settings for a in alternatives]) as kept:
         wanted = {kept.key(item.structure): item.structure for item in asked if isinstance(item, Frame)}
-        todo = {key: s for key, s in wanted.items() if key not in kept.entries or (retry_failures and kept.entries[key].labels is None)}
+        jumps = energy_jumps(kept.entries.values(), max_energy_jump)
+        again = {key for key, e in kept.entries.items() if e.labels is None or id(e) in jumps} if retry_failures else {}
+        todo = {key: s for key, s in wanted.items() if key not in kept.entries or key in again}
         tasks = [Task(key, structure) for key, structure in todo.items()]
         levels = [(_sendable(o), settings_hash(o.settings)) for o in oracles]
-        Run(kept, levels, executor, workers, retries, time_limit_s, window, on_progress).all(tasks, total=len(wanted))
+        run = Run(kept, levels, executor, workers, retries, time_limit_s, window, on_progress)
+        run.all(tasks, total=len(wanted))
+        later = {settings: k + 1 for k, (_, settings) in enumerate(levels[:-1])}
+        while jumps := energy_jumps(kept.entries.values(), max_energy_jump):  # the next alternative may find the state of the others
+            jumping = {key: e for key in wanted if id(e := kept.entries[key]) in jumps and e.settings in later}
+            if not jumping:
+                break
+            run.all([Task(key, e.structure, later[e.settings]) for key, e in jumping.items()], total=len(wanted))
+            todo |= {key: e.structure for key, e in jumping.items()}
         entries = [kept.entries[kept.key(item.structure)] if isinstance(item, Frame) else None for item in asked]
-        jumps = energy_jumps(kept.entries.values(), max_energy_jump)
-    results = tuple(_result(item, entry, oracle, jumps) for item, entry in zip(asked, entries, strict=True))
+    results = tuple(_result(item, entry, oracle, jumps, kept.level) for item, entry in zip(asked, entries, strict=True))
     failed = sum(isinstance(r, Failure) for r in results)
     n_valid = sum(e is not None for e in entries)
     counts = {"asked": len(asked), "computed": len(todo), "cached": n_valid - len(todo), "failed": failed}
@@ -172,14 +182,14 @@ def _asked(item: Any, oracle: Oracle) -> Frame | Failure:
     return Frame(structure, origin=frame.origin, group=frame.group, weight=frame.weight, head=frame.head)
 
 
-def _result(item: Frame | Failure, entry: Entry | None, oracle: Oracle, jumps: Mapping[int, str]) -> Frame | Failure:
+def _result(item: Frame | Failure, entry: Entry | None, oracle: Oracle, jumps: Mapping[int, str], level: str) -> Frame | Failure:
     """The answer for people; labels of the store are screened with the limits of today."""
     if isinstance(item, Failure) or entry is None:
         assert isinstance(item, Failure)
         return item
     if entry.labels is None:
         return Failure(item.structure, entry.reason, entry.log)
-    reason = screen(entry.labels, len(item), oracle.limits) or jumps.get(id(entry))
+    reason = screen(entry.labels, item.structure, oracle.limits) or jumps.get(id(entry))
     if reason:
         return Failure(item.structure, f"{oracle.name}: {reason}", repr(entry.labels))
-    return item.replace(labels=entry.labels)
+    return item.replace(labels=entry.labels, oracle=level)

@@ -44,6 +44,7 @@ from eqpot.active.query import Band, audited, band, bounds, judge, still_uncerta
 from eqpot.active.sampler_base import Sampled, Start
 from eqpot.active.stopping import levels, nothing_left, verdict
 from eqpot.core.config import build, load_yaml
+from eqpot.core.elements import symbol
 from eqpot.core.errors import ConfigError, DataError
 from eqpot.data import is_isolated_atom, read, write_extxyz
 from eqpot.graph.structure import Frame, Structure
@@ -115,8 +116,9 @@ class _Loop:
         self.before = labelled_before(config.start, self.oracle)
         self.level = settings_hash(self.oracle.settings)
         self.moving = tuple(s for s in self.structures if not is_isolated_atom(Frame(s)))
+        elements = {symbol(int(z)) for s in self.structures for z in s.numbers} | set(self.before.elements)
         for sampler in config.samplers:
-            sampler.check(self.moving)
+            sampler.check(self.moving, elements)
 
     def run(self, ledger: Ledger) -> Outcome:
         """Rounds until a rule says enough."""
@@ -137,10 +139,15 @@ class _Loop:
 
     def _begin(self, ledger: Ledger) -> None:
         """Label what the first training learns from."""
-        made = first_frames(self.config.start, self.structures, self.before, self.config.seed)
-        if len(made) > (left := self._calls_left(0)):
-            raise ConfigError(f"stop: found a budget of {left} calls, expected at least the {len(made)} that start asks about")
-        asked, found = self._label([Asked(f, TRAIN, "start") for f in made])
+        path = self.folder / QUESTION
+        question = Question.read(path)
+        if question is None or question.record["ledger"] != ledger.head:
+            made = first_frames(self.config.start, self.structures, self.before, self.config.seed)
+            if len(made) > (left := self._calls_left(0)):
+                raise ConfigError(f"stop: found a budget of {left} calls, expected at least the {len(made)} that start asks about")
+            question = Question({"kind": "start", "ledger": ledger.head}, tuple(Asked(f, TRAIN, "start") for f in made))
+            question.write(path)
+        asked, found = self._label(question.asked)
         labelled = [(row, f) for row, f in zip(asked, found, strict=True) if isinstance(f, Frame)]
         roles = split_start([f for _, f in labelled], self.before, self.config.start.hold_out, self.config.seed)
         for (row, _), role in zip(labelled, roles, strict=True):
@@ -148,7 +155,7 @@ class _Loop:
         if HELD not in roles or (TRAIN not in roles and not len(self.before)):
             reasons = "; ".join(sorted({row["reason"] for row in asked if row["status"] != "labelled"})) or "there are too few"
             raise DataError(
-                f"start: {roles.count(TRAIN)} structures to train on and {roles.count(HELD)} to hold out were labelled of {len(made)}, expected "
+                f"start: {roles.count(TRAIN)} structures to train on and {roles.count(HELD)} to hold out were labelled of {len(asked)}, expected "
                 f"at least one of each ({reasons}); give more start structures, more than one with each element, or change start.generate"
             )
         ledger.append({"kind": "start", "asked": asked})
@@ -157,6 +164,8 @@ class _Loop:
         began = time.monotonic()
         folder = self._place(number)
         previous = self._place(number - 1) / FILE if number else None
+        if (question := Question.read(folder / QUESTION)) and (folder / FILE).exists():  # it was asked by this potential, to the bit
+            return Learned(Potential.load(folder / FILE), **question.record["learner"])
 
         def report(epoch: Any) -> None:
             self.observe("epoch", {"round": number, "report": epoch})

@@ -228,6 +228,8 @@ def still_uncertain(record: Mapping[str, Any]) -> str:
                 else "a σ that has no scale yet (too few structures are held out to calibrate it)"
             )
             parts.append(f"{group}: {doubtful} of {total} structures with {scale}")
+    if sampled["foreign"]:
+        parts.append(f"{sampled['foreign']} structures could not be judged at all (see notes of the round)")
     if sampled["broken"]:
         parts.append(f"{sampled['broken']} runs broke off")
     if elements := sampled["by_element_eV_A"]:

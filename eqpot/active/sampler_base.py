@@ -1,6 +1,6 @@
 """What a sampler is given, and what it brings."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -58,11 +58,12 @@ class Sampler(Config):
 
     kind: str
 
-    def check(self, structures: Sequence[Structure]) -> None:
+    def check(self, structures: Sequence[Structure], elements: Collection[str]) -> None:
         """Refuse start structures that this sampler can do nothing with, before anything is paid for.
 
         Args:
             structures: those of two atoms or more, or periodic.
+            elements: that the start knows.
 
         Raises:
             ConfigError: there is none of use.

@@ -1,6 +1,6 @@
 """Dynamics as a sampler: what it visits until the potential cannot be trusted any more."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from typing import Any, Literal
 
@@ -39,8 +39,8 @@ class MDSampler(Sampler):
     )
     max_temperature_K: float = Field(default=10_000.0, gt=0)
 
-    def check(self, structures: Sequence[Structure]) -> None:
-        super().check(structures)
+    def check(self, structures: Sequence[Structure], elements: Collection[str]) -> None:
+        super().check(structures, elements)
         if not any(map(self._moves, structures)):
             raise ConfigError(
                 "samplers: md with pressure_GPa found no start structure that is periodic in all directions; leave pressure_GPa out"

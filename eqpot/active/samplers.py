@@ -14,7 +14,7 @@ Each gives structures without labels, in the order in which they came, and depen
 """
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -28,7 +28,7 @@ from eqpot.active.generate_structures import generate
 from eqpot.active.observables import Observable, stiffness
 from eqpot.active.sampler_base import OnProgress, Sampled, Sampler, Start
 from eqpot.active.sampler_md import MDSampler
-from eqpot.core.errors import EqpotError, SimulationError, StructureError
+from eqpot.core.errors import ConfigError, EqpotError, SimulationError, StructureError
 from eqpot.data import Dataset, LabelKeys, read
 from eqpot.graph.structure import Frame, Structure
 from eqpot.potential import Potential
@@ -131,8 +131,13 @@ class PoolSampler(Sampler):
     files: str | tuple[str, ...]
     most: int | None = Field(default=None, ge=1, description="take so many in a round, drawn at random")
 
-    def check(self, structures: Sequence[Structure]) -> None:
-        """It needs none."""
+    def check(self, structures: Sequence[Structure], elements: Collection[str]) -> None:
+        """It needs none, but a potential that has seen its elements."""
+        if unseen := sorted(set(self.read().elements) - {*elements}):
+            raise ConfigError(
+                f"samplers: the pool has {', '.join(unseen)}, expected only what the start has ({', '.join(sorted(elements))}): nothing could be said "
+                "about those structures; add some to start.structures, or isolated atoms of these elements"
+            )
 
     def read(self) -> Dataset:
         """All of the pool, without labels."""

@@ -110,7 +110,9 @@ def _candidates(rule: Candidates, rounds: Sequence[Mapping[str, Any]], calls: in
     if len(shares) < rule.rounds or max(shares) >= rule.below or not all(r["calibrated"] for r in last):
         return None
     found = ", ".join(f"{100 * s:.1f} %" for s in shares)
-    return f"of the structures sampled in the last {len(shares)} rounds {found} are doubtful (σ of a force of {rule.sigma_eV_A:g} eV/Å or more)"
+    beside = sum(r["sampled"]["foreign"] for r in last)
+    note = f", beside {beside} that could not be judged" if beside else ""
+    return f"of the structures sampled in the last {len(shares)} rounds {found} are doubtful (σ of a force of {rule.sigma_eV_A:g} eV/Å or more){note}"
 
 
 def _bound(rule: Bound, rounds: Sequence[Mapping[str, Any]], calls: int) -> str | None:

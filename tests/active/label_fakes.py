@@ -18,6 +18,7 @@ from eqpot.graph import Labels, Structure
 from eqpot.oracles import Oracle
 
 HELIUM, POISON, HANGS, NOT_A_NUMBER, HARD, NO_SPACE = 2, 10, 18, 36, 54, 86
+STUCK = 0.5
 
 
 def nap(folder):
@@ -28,6 +29,11 @@ def nap(folder):
 def atom(x, number=HELIUM):
     """One atom; its energy is x [eV]."""
     return Structure([number], [[float(x), 0, 0]])
+
+
+def stuck(x):
+    """An atom that one iteration leaves 20 eV too high, as in another electronic state."""
+    return Structure([HELIUM], [[float(x), STUCK, 0]])
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,6 +78,7 @@ class Fake(Oracle):
             file.write(f"{x} {Path.cwd()}\n")
         if number == HARD and self.iterations < 2:
             raise RuntimeError("SCF not converged")
+        x += 20.0 * (self.iterations < 2 and structure.positions[0, 1] == STUCK)
         return Labels(energy=np.nan if number == NOT_A_NUMBER else x, forces=np.zeros((len(structure), 3)))
 
 

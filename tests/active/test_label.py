@@ -25,7 +25,7 @@ from eqpot.graph import Frame, Structure
 from eqpot.oracles import Failure, TBLiteOracle
 
 sys.path.append(str(Path(__file__).parent))
-from label_fakes import HANGS, HARD, NO_SPACE, NOT_A_NUMBER, POISON, Fake, atom, computed, gone, lines, nap, processes, until
+from label_fakes import HANGS, HARD, NO_SPACE, NOT_A_NUMBER, POISON, Fake, atom, computed, gone, lines, nap, processes, stuck, until
 
 TWENTY = [0.01 * k for k in range(20)]
 HERE = (label_worker.SERVER, str(os.getpid()))
@@ -148,6 +148,20 @@ def test_an_energy_far_from_the_others_is_a_failure(tmp_path):
     assert "6.75 eV/atom from the median of 4 labels of He" in found.failures[0].reason
     wider = label(oracle, [atom(7.0)], tmp_path / "store", max_energy_jump=10.0)
     assert energies(wider) == [7.0] and wider.counts["computed"] == 0
+
+
+def test_an_energy_far_from_the_others_is_computed_again_by_the_alternative(tmp_path):
+    """Before, it was a failure for good: neither the alternative nor `retry_failures` ever looked at it. One that jumps with all is still a failure."""
+    oracle, better = (Fake(folder=str(tmp_path), iterations=n) for n in (1, 2))
+    structures = [*map(atom, (0.1, 0.2, 0.3, 7.0)), stuck(0.15)]
+    found = label(oracle, structures, tmp_path / "store", alternatives=[better], workers=1)
+    assert energies(found) == [0.1, 0.2, 0.3, None, 0.15]
+    assert found.alternatives[3:] == (better.settings, better.settings) and found.alternatives[:3] == (None,) * 3
+    assert computed(tmp_path).count(0.1) == 1 and computed(tmp_path).count(7.0) == 2, "each way once"
+    again = label(oracle, structures, tmp_path / "store", alternatives=[better], workers=1)
+    assert energies(again) == energies(found) and again.counts["computed"] == 0
+    told = label(oracle, structures, tmp_path / "store", alternatives=[better], workers=1, retry_failures=True)
+    assert energies(told) == energies(found) and told.counts["computed"] == 1 and computed(tmp_path).count(7.0) == 4
 
 
 def spawned():

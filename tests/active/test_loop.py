@@ -9,8 +9,9 @@ from ase.cluster import Octahedron
 from ase.io import write
 from small_models import NETWORK
 
-from eqpot.active import active, read_ledger
+from eqpot.active import active, loop, read_ledger
 from eqpot.active.label_record import line_of
+from eqpot.active.learner import learn
 from eqpot.active.loop_config import ActiveConfig
 from eqpot.active.loop_data import first_frames, first_structures, new_ones, split_start
 from eqpot.core.config import build
@@ -117,6 +118,25 @@ def test_wherever_it_is_cut_short_it_comes_to_the_same_ledger(whole, settings, t
         assert (tmp_path / "run" / name).read_bytes() == (folder / name).read_bytes()
     labels = [json.loads(line)["record"]["key"] for line in (tmp_path / "run" / names[0]).read_text().splitlines()]
     assert len(labels) == len(set(labels)), "no label was paid for twice"
+
+
+def test_a_question_outlives_numbers_that_do_not_come_out_again(whole, settings, tmp_path, monkeypatch):
+    """Made again on another machine, descriptors and σ differ in their last bits: what was asked with them and is being paid for stays, with its potential."""
+    _, folder = whole
+    shutil.copytree(folder, tmp_path / "run")
+    ledger = tmp_path / "run" / "ledger.jsonl"
+    ledger.write_text(ledger.read_text().splitlines(keepends=True)[0])  # as if it was cut while labels were on their way
+
+    def made_again(*args):
+        raise AssertionError("what was asked is not settled")
+
+    def learned(fit, learner, place, number, *rest):
+        return learn(fit, learner, place, number, *rest) if number > 1 else made_again()
+
+    monkeypatch.setattr(loop, "first_frames", made_again)
+    monkeypatch.setattr(loop, "learn", learned)
+    active(settings, tmp_path / "run")
+    assert ledger.read_bytes() == (folder / "ledger.jsonl").read_bytes()
 
 
 def test_a_run_goes_on_when_its_rules_are_changed(whole, settings, tmp_path):

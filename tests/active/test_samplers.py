@@ -76,6 +76,15 @@ def test_a_pool_is_read_without_its_labels(potential, tmp_path):
     assert {f.group for f in PoolSampler(files=str(tmp_path / "pool.extxyz")).sample(potential, start(), quiet).frames} == {"hot", "pool"}
 
 
+def test_a_pool_with_an_element_that_nobody_knows_is_refused(tmp_path):
+    """Before, such structures were passed over, and the loop could end with most of its pool unseen."""
+    pool = PoolSampler(files=str(tmp_path / "pool.xyz"))
+    write_extxyz(tmp_path / "pool.xyz", [Frame(WATER), Frame(Structure([79, 8], [[0, 0, 0], [2.0, 0, 0]]))])
+    pool.check([], ["Au", "H", "O"])
+    with pytest.raises(ConfigError, match=r"the pool has Au, expected only what the start has \(H, O\)"):
+        pool.check([], ["H", "O"])
+
+
 def test_generated_structures_are_others_in_each_round(potential):
     sampler = GenerateSampler(methods=({"method": "rattle", "n": 3, "temperature_K": 300},))
     one, two = (sampler.sample(potential, start(seed=s), quiet) for s in (0, 1))
@@ -121,11 +130,10 @@ def test_dynamics_leaves_out_what_it_cannot_move(ensemble):
     assert list(found.observables) == ["g(r), md 300 K, 0 H2O", "g(r), md 300 K, 1 HO"]
     assert "unknown" in sampler.sample(ensemble, start(gold), quiet).notes[0]
     with pytest.raises(ConfigError, match="periodic in all directions"):
-        MDSampler(temperature_K=300, pressure_GPa=1.0).check([WATER])
-    MDSampler(temperature_K=300, pressure_GPa=1.0).check([WATER, SALT])
+        MDSampler(temperature_K=300, pressure_GPa=1.0).check([WATER], "HO")
+    MDSampler(temperature_K=300, pressure_GPa=1.0).check([WATER, SALT], "HO")
     with pytest.raises(ConfigError, match="search found no start structure of two atoms"):
-        SearchSampler().check([])
-    PoolSampler(files="a.xyz").check([])
+        SearchSampler().check([], "HO")
 
 
 def test_what_broke_off_is_taken_up_where_it_was_trusted(ensemble, monkeypatch):

@@ -4,16 +4,17 @@ import numpy as np
 import pytest
 
 from eqpot.active.observables import pair_distribution, series
+from eqpot.active.query import still_uncertain
 from eqpot.active.stopping import Rule, change, doubtful_share, nothing_left, verdict
 from eqpot.core.config import build
 from eqpot.core.errors import ConfigError
 from eqpot.graph import Structure
 
 
-def record(sigma=(0.1,) * 10, lost=0, bound=0.2, observables=None, calibrated=True):
+def record(sigma=(0.1,) * 10, lost=0, bound=0.2, observables=None, calibrated=True, foreign=0):
     return {
         "calibrated": calibrated,
-        "sampled": {"sigma_eV_A": list(sigma), "lost": lost, "observables": observables or {}},
+        "sampled": {"sigma_eV_A": list(sigma), "lost": lost, "observables": observables or {}, "foreign": foreign},
         "errors": {"bounds_eV_A": {"0.9": bound}},
     }
 
@@ -35,6 +36,15 @@ def test_few_doubtful_structures_several_rounds_in_a_row():
     assert doubtful_share(one, 0.2) == pytest.approx(0.1) and doubtful_share(two, 0.2) == pytest.approx(0.2)
     assert verdict(rule, [one], 0) is None and verdict(rule, [two, one], 0) is None and verdict(rule, [one, two], 0) is None
     assert "10.0 %, 10.0 %" in verdict(rule, [two, one, one], 0)
+
+
+def test_structures_that_could_not_be_judged_are_told():
+    """They do not count, as nothing could be asked about them; but nobody should think that there were none."""
+    rule = rules({"candidates": {"sigma_eV_A": 0.2, "rounds": 1}})
+    assert "beside" not in verdict(rule, [record()], 0)
+    assert verdict(rule, [record(foreign=990)], 0).endswith(", beside 990 that could not be judged")
+    sampled = record(foreign=990)["sampled"] | {"by_group": {}, "broken": 0, "by_element_eV_A": {}}
+    assert "990 structures could not be judged" in still_uncertain({"sampled": sampled, "band_eV_A": {"low": 0.1}})
 
 
 def test_what_runs_that_broke_off_did_not_bring_counts_as_doubtful():
