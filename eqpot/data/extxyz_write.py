@@ -104,6 +104,7 @@ def _pairs(frame: Frame) -> dict[str, Any]:
         "config_type": frame.group if frame.group != "default" else None,
         "config_weight": frame.weight if frame.weight != 1.0 else None,
         "head": frame.head or None,
+        "oracle_hash": frame.oracle or None,
         "pbc": " ".join("T" if p else "F" for p in frame.structure.pbc),
     }
 

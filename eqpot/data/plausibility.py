@@ -11,6 +11,7 @@ liquids, crystals, strained, hot, dissociating) pass. Levels of theory (heads) a
 | zero-forces | error | all forces exactly zero in more than half of the frames |
 | energy-outlier | error, warning | energy per atom more than 100 (2) eV and 30 spreads from a robust fit on composition |
 | total-charge | error | charges of atoms that sum to something else than the total charge, by more than 0.2 e |
+| mixed-oracles | error | labels that say that they are from oracles of different settings |
 | conflicting-labels | warning | one structure with two energies that differ by more than 1 meV/atom |
 | length-unit, energy-unit, force-unit, energy-forces, stress-sign | see `unit_checks` | numbers in another unit or sign |
 """
@@ -78,7 +79,7 @@ def _check(dataset: Dataset) -> list[Finding]:
 
     checks: tuple[Callable[[Dataset], list[Finding]], ...] = (
         unit_checks.length_unit, unit_checks.energy_unit, unit_checks.force_unit, unit_checks.energy_forces, unit_checks.stress_sign,
-        overlaps, large_forces, zero_forces, energy_outliers, total_charges, conflicting_labels,
+        mixed_oracles, overlaps, large_forces, zero_forces, energy_outliers, total_charges, conflicting_labels,
     )  # fmt: skip
     return [finding for one in checks for finding in one(dataset)]
 
@@ -141,6 +142,18 @@ def zero_forces(dataset: Dataset) -> list[Finding]:
         return []
     message = f"forces: found all exactly zero in {len(zero)} of {len(forces)} frames, expected calculated forces; leave out a label that is not there"
     return [Finding("error", "zero-forces", zero[0], f"{dataset[zero[0]].origin or f'frame {zero[0]}'}: {message}")]
+
+
+def mixed_oracles(dataset: Dataset) -> list[Finding]:
+    """Labels of more than one level of theory under one head; those that do not say where they are from may be of any."""
+    first: dict[str, int] = {}
+    found = []
+    for index, frame in enumerate(dataset):
+        if frame.oracle and (other := dataset[first.setdefault(frame.head, index)]).oracle != frame.oracle:
+            settings = f"{frame.oracle[:8]}, that of {other.origin or f'frame {first[frame.head]}'} {other.oracle[:8]}"
+            what = f"oracle_hash is {settings}: found labels of two oracles, or of one with other settings, expected one level of theory"
+            found.append((index, f"{what}; give each its own head (data.heads)"))
+    return _many("error", "mixed-oracles", dataset, found)
 
 
 def total_charges(dataset: Dataset) -> list[Finding]:

@@ -19,6 +19,8 @@ from eqpot.graph.structure import Frame, Labels, Structure
 VOIGT: Final = ((0, 0), (1, 1), (2, 2), (1, 2), (0, 2), (0, 1))
 """ASE's order of six stress components: xx, yy, zz, yz, xz, xy."""
 
+_SWITCHES: Final = {"virial": "config_virials_weight"}
+"""Names of numbers that switch a label of one frame on (1) or off (0), as written for MACE; others are config_<label>_weight."""
 _AGREEMENT: Final = {"energy": 1e-3, "forces": 1e-3, "stress": 1e-4, "virial": 1e-3, "charges": 1e-3, "dipole": 1e-3, "total_charge": 1e-6}
 """How far two names of one label may differ: eV/atom, eV/Å, eV/Å³, eV/atom, e, e·Å, e."""
 
@@ -80,7 +82,7 @@ def to_frame(raw: RawFrame, names: dict[str, tuple[str, ...]], units: Units) -> 
     except DataError as error:
         raise DataError(printable(f"{raw.origin}: {error}")) from None
     group, head = (next((raw.info[n] for n in names[key] if n in raw.info), other) for key, other in (("group", "default"), ("head", "")))
-    return Frame(structure, labels, raw.origin, str(group), weight, str(head)).check()
+    return Frame(structure, labels, raw.origin, str(group), weight, str(head), str(raw.info.get("oracle_hash", ""))).check()
 
 
 def _scaled(structure: Structure, factor: float) -> Structure:
@@ -91,7 +93,8 @@ def _scaled(structure: Structure, factor: float) -> Structure:
 
 def _value(raw: RawFrame, label: str, names: tuple[str, ...], structure: Structure, units: Units) -> Any:
     """One label in internal units from the first of `names`; the others must not say something else."""
-    found = [(name, _convert(label, name, raw.get(name), units)) for name in names if raw.get(name) is not None]
+    on = not names or _is_on(raw, _SWITCHES.get(label, f"config_{label}_weight"))
+    found = [(name, _convert(label, name, raw.get(name), units)) for name in names if on and raw.get(name) is not None]
     if not found:
         return None
     if found[0][0] != names[0]:
@@ -109,6 +112,16 @@ def _value(raw: RawFrame, label: str, names: tuple[str, ...], structure: Structu
                 f"expected one: choose with keys=LabelKeys({label}='{chosen}') or '{name}'"
             )
     return value
+
+
+def _is_on(raw: RawFrame, switch: str) -> bool:
+    value = scalar(raw.info.get(switch, 1))
+    if value not in (0, 1):
+        raise DataError(
+            f"{switch}: found {value:g}, expected 0 (this label of the frame takes no part) or 1; labels of one frame have no weights of their own here: "
+            "weigh whole frames (config_weight), or remove it"
+        )
+    return bool(value)
 
 
 def _convert(label: str, name: str, value: Any, units: Units) -> Any:

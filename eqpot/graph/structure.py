@@ -217,6 +217,7 @@ class Frame:
         group: name of the kind of frame (extxyz key `config_type`), for errors by group.
         weight: relative weight in the loss.
         head: name of the level of theory of the labels (extxyz key `head`); empty for the first that a model knows.
+        oracle: hash of the settings of the oracle that gave the labels (extxyz key `oracle_hash`); empty where nobody said.
     """
 
     structure: Structure
@@ -225,6 +226,7 @@ class Frame:
     group: str = "default"
     weight: float = 1.0
     head: str = ""
+    oracle: str = ""
 
     def __len__(self) -> int:
         return len(self.structure)

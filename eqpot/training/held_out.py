@@ -8,6 +8,7 @@ import numpy as np
 from eqpot.core.elements import atomic_number, symbol
 from eqpot.core.errors import DataError, StructureError
 from eqpot.data import Dataset, Frames, is_isolated_atom, isolated_atoms, key_numbers, require_sane, shared_structures
+from eqpot.data.plausibility import mixed_oracles
 from eqpot.graph import Frame
 from eqpot.potential import ModelSpec
 from eqpot.training.config import FitConfig
@@ -71,7 +72,9 @@ def require_unseen(replay: Dataset, head: str | None, heads: tuple[str, ...], he
             require_apart({"replayed": replay, name: part})
 
 
-def require_usable(config: FitConfig, spec: ModelSpec, trained: Collection[str], name: str, part: Frames, known: Dataset) -> None:
+def require_usable(
+    config: FitConfig, spec: ModelSpec, trained: Collection[str], name: str, part: Frames, known: Dataset, train: Dataset
+) -> None:
     """Refuse held-out frames that fail a check, or that the potential could not judge after the training.
 
     Args:
@@ -80,6 +83,7 @@ def require_usable(config: FitConfig, spec: ModelSpec, trained: Collection[str],
         name: what the frames are for.
         part: the frames.
         known: those of them that are looked at.
+        train: training frames, which are of the same level of theory.
 
     Raises:
         DataError, StructureError: naming the first such frame.
@@ -94,7 +98,41 @@ def require_usable(config: FitConfig, spec: ModelSpec, trained: Collection[str],
         require_sane(known, allow=(*config.data.allow, *OF_A_SET) if drawn else config.data.allow)
     except DataError as error:
         raise DataError(f"{name} frames: {error}") from None
+    for finding in mixed_oracles(Dataset((*train, *known))):
+        if finding.code not in config.data.allow:
+            raise DataError(f"{finding.message}; if this is meant, allow '{finding.code}'")
     require_fitting(spec, known)
+
+
+def require_comparable(config: FitConfig, valid: Dataset, predicted: Collection[str], trained: Mapping[str, int]) -> list[str]:
+    """Refuse validation frames by which the epochs of a stage cannot be compared; what is trained and not among them is told.
+
+    Args:
+        config: of the fit.
+        valid: validation frames.
+        predicted: quantities that the model predicts.
+        trained: number of training frames with each label.
+
+    Raises:
+        DataError: saying which labels are expected.
+    """
+    counted = [f for f in valid if config.loss.weight_of(f) > 0]
+    has = {name: any(getattr(f.labels, name) is not None for f in counted) for name in predicted}
+    for key, weights in (
+        ("loss", config.loss.weights(1.0)),
+        ("stage_two", config.stage_two.weights(config.loss) if config.stage_two else {}),
+    ):
+        wanted = sorted(name for name in predicted if weights.get(name, 0) > 0 and trained[name])
+        if wanted and not any(has[name] for name in wanted):
+            raise DataError(
+                f"no validation frame that counts has {' or '.join(wanted)}, found {len(valid)} without; expected labels of what {key} makes small, by "
+                "which epochs are compared: name other files in data.valid, or their keys in data.keys"
+            )
+    return [
+        f"no validation frame that counts has {name}: epochs are compared without"
+        for name in sorted(config.counted & has.keys())
+        if trained[name] and not has[name]
+    ]
 
 
 def require_fitting(spec: ModelSpec, frames: Iterable[Frame]) -> None:

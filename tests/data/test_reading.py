@@ -132,6 +132,24 @@ def test_charges_dipole_group_and_weight(tmp_path):
     np.testing.assert_array_equal(frame.labels.dipole, [0, 0, 1])
 
 
+def test_a_label_can_be_switched_off_in_a_frame(tmp_path):
+    """As files written for MACE do it; half a label is refused, as frames have one weight."""
+    text = GOOD.replace("energy=", "config_energy_weight=0.0 config_forces_weight=1 energy=")
+    (frame,) = read_text(tmp_path, text)
+    assert frame.labels.energy is None and frame.labels.forces is not None
+    (frame,) = read_text(tmp_path, GOOD.replace("energy=", "config_forces_weight=0 energy="))
+    assert frame.labels.energy == -14.2 and frame.labels.forces is None
+    with pytest.raises(DataError, match=r"config_forces_weight: found 0.5, expected 0 .* or 1; .* \(config_weight\)"):
+        read_text(tmp_path, text.replace("config_forces_weight=1", "config_forces_weight=0.5"))
+    assert read_text(tmp_path, text.replace("config_forces_weight=1", "config_forces_weight=0.5"), keys=LabelKeys(forces=""))
+
+
+def test_the_oracle_of_a_label_goes_with_it(tmp_path):
+    (frame,) = read_text(tmp_path, GOOD.replace("energy=", "oracle_hash=0a1b energy="))
+    write_extxyz(tmp_path / "again.xyz", [frame])
+    assert frame.oracle == read(tmp_path / "again.xyz")[0].oracle == "0a1b"
+
+
 def test_declared_atomic_units_give_the_same_set(tmp_path):
     """Bohr and Hartree, periodic: positions, cell, energy, forces and stress all follow."""
     rng = np.random.default_rng(0)

@@ -235,3 +235,10 @@ def test_a_file_cut_short_ends_the_writing(tmp_path):
     with pytest.raises(DataError, match="the file is cut"):
         prepare_store(FrameStream(tmp_path / "a.extxyz"), tmp_path / "set")
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a.extxyz"]
+
+
+def test_a_store_has_labels_of_one_oracle(tmp_path):
+    frames = Dataset(tuple(f.replace(oracle="a1" if k < 40 else "b2", head="") for k, f in enumerate(mixed())))
+    with pytest.raises(DataError, match=r"oracle_hash is b2, that of .* a1.*allow 'mixed-oracles'"):
+        prepare_store(frames, tmp_path / "set", shard_mb=0.001)
+    assert len(prepare_store(frames[:40], tmp_path / "set", shard_mb=0.001)) == 40
