@@ -3,10 +3,10 @@
 import dataclasses
 from typing import Any
 
-from pydantic import Field, create_model, field_validator
+from pydantic import Field, create_model, field_validator, model_validator
 
 from eqpot.core.config import Config
-from eqpot.core.errors import ConfigError
+from eqpot.core.errors import ConfigError, did_you_mean
 from eqpot.data import LabelKeys, Units
 
 
@@ -53,8 +53,9 @@ class DataConfig(Config):
     max_train: int | None = Field(default=None, ge=1, description="use this many training frames, chosen by the seed")
     keys: KeysConfig = KeysConfig()
     units: UnitsConfig = UnitsConfig()
-    reference_energies: dict[str, float] | None = Field(
-        default=None, description="energy of each element's atom [eV]; else isolated atoms, else fitted"
+    reference_energies: dict[str, float] | dict[str, dict[str, float]] | None = Field(
+        default=None,
+        description="energy of each element's atom [eV], with heads by head: {pbe: {H: -13.6}}; else isolated atoms, else fitted",
     )
     hygiene: bool = Field(
         default=False, description="after the fit, look for training frames with wrong labels and write them to suspicious.extxyz"
@@ -69,3 +70,17 @@ class DataConfig(Config):
         if isinstance(value, float) and value >= 1:
             raise ConfigError("expected a fraction below 1, a whole number of frames, or a file")
         return value
+
+    @model_validator(mode="after")
+    def _reference_energies_are_of_a_level(self) -> "DataConfig":
+        for name, value in (self.reference_energies or {}).items():
+            if isinstance(value, dict) and name not in self.heads:
+                raise ConfigError(
+                    f"reference_energies: found energies by element for '{name}', expected that of a head ({did_you_mean(name, self.heads)})"
+                )
+            if self.heads and not isinstance(value, dict):
+                raise ConfigError(
+                    f"reference_energies: found one energy of {name} for {len(self.heads)} levels of theory, each of which has its own; expected them by "
+                    f"head, such as {{{min(self.heads)}: {{{name}: {value:g}}}}}"
+                )
+        return self

@@ -97,8 +97,9 @@ def settle(config: FitConfig, base: Potential, train: Dataset, elements: tuple[s
     Raises:
         DataError: when the new frames contradict the base, or say nothing about a new element.
     """
-    choice, given = config.finetune, config.data.reference_energies or {}
+    choice = config.finetune
     assert choice is not None
+    given: Any = config.data.reference_energies or {}
     refit, agreement = choice.reference_energies == "refit", compare(base, train)
     _require_agreement(choice, agreement)
     known, shift = _of_head(base, row)

@@ -30,6 +30,8 @@ def write_page(folder: Path, name: str, curve: LearningCurve, same_steps: bool, 
     Raises:
         TrainingError: when a file cannot be written; an older one is kept.
     """
+    document = {**curve.as_dict(), "same_steps": same_steps, "config": config}
+    replace_file(folder / "learning_curve.json", json.dumps(document, indent=1) + "\n")
     quantities = [q for q in QUANTITIES if q.key in curve.quantities]
     sections = {
         "Error and data": gallery([_figure(curve, q) for q in quantities]) + paragraph(READING),
@@ -39,8 +41,6 @@ def write_page(folder: Path, name: str, curve: LearningCurve, same_steps: bool, 
     }
     head = header(f"Learning curves: {name}", [_study(curve), _length(same_steps)])
     parts = [head, contents(sections), *(section(title, inner) for title, inner in sections.items())]
-    document = {**curve.as_dict(), "same_steps": same_steps, "config": config}
-    replace_file(folder / "learning_curve.json", json.dumps(document, indent=1) + "\n")
     replace_file(folder / "learning_curve.html", page(f"Learning curves: {name}", parts))
 
 
@@ -70,10 +70,18 @@ def _figure(curve: LearningCurve, quantity: Quantity) -> Panel:
             law = curve.law(model, quantity.key) if part == "held out" else None
             kind = {"linestyle": "none"} if law else {"linewidth": 1.3, "linestyle": (0, (4, 2))}
             axes.plot(
-                np.unique(sizes), middle, marker="o", color=color, markersize=7, mec="white", mew=1, label=None if law else model, **kind
+                np.unique(sizes),
+                middle,
+                marker="o",
+                color=color,
+                markersize=7,
+                mec="white",
+                mew=1,
+                label=None if law else _as_text(model),
+                **kind,
             )
             if law:
-                _line(axes, law, np.unique(sizes), quantity.size, color, f"{model}: b = {_exponent(law)}")
+                _line(axes, law, np.unique(sizes), quantity.size, color, f"{_as_text(model)}: b = {_exponent(law)}")
         ticks = np.unique([p.size for p in curve.points])
         axes.set(xscale="log", yscale="log", xlabel="training frames N", title=f"error on {title}", xticks=ticks, xticklabels=ticks)
         axes.minorticks_off()
@@ -81,6 +89,11 @@ def _figure(curve: LearningCurve, quantity: Quantity) -> Panel:
     left.set_ylabel(f"{quantity.name} MAE [{quantity.unit}]")
     plain_log(left.yaxis)
     return panel(f"{quantity.name.capitalize()} error", figure, _caption(curve, quantity), wide=True)
+
+
+def _as_text(name: str) -> str:
+    """A name that matplotlib takes neither for a formula nor, for its first character, as not to be shown."""
+    return ("\u200b" if name.startswith("_") else "") + name.replace("$", r"\$")
 
 
 def _colors(curve: LearningCurve) -> list[str]:

@@ -133,13 +133,18 @@ class _Run:
         if memory.epoch >= self.config.epochs:
             return True
         late = limits.max_minutes is not None and memory.seconds > 60 * limits.max_minutes
-        stale = limits.patience is not None and memory.epoch - memory.best_epoch >= limits.patience
+        stale = self._is_stale() and (self.config.stage_two is None or memory.stage_step is not None)
         return anywhere(late or stale)
+
+    def _is_stale(self) -> bool:
+        """Whether the last validation was `patience` epochs or more after the best one of this stage."""
+        patience, memory = self.config.training.patience, self.memory
+        return patience is not None and bool(memory.history) and memory.history[-1]["epoch"] - memory.best_epoch >= patience
 
     def _epoch(self, interrupted: Callable[[], bool]) -> None:
         """The rest of the current epoch. While a step runs, the next batch is made; its numbers are looked at before the next one starts."""
         config, memory, began = self.config, self.memory, time.monotonic()
-        if schedule.in_stage_two(config, memory.epoch) and memory.stage_step is None:
+        if memory.stage_step is None and schedule.in_stage_two(config, memory.epoch, memory.stage_epoch):
             self._begin_stage_two()
         every, running = config.training.checkpoint_steps, None
         try:
@@ -169,7 +174,7 @@ class _Run:
     def _step(self, graph: Any, targets: Any) -> Any:
         config, memory = self.config, self.memory
         done = memory.epoch + min(1.0, memory.batch / self.batches.steps_per_epoch)
-        knobs = schedule.knobs(config, done, memory.epoch, memory.step, memory.stage_step, memory.scale)
+        knobs = schedule.knobs(config, done, memory.epoch, memory.step, memory.stage_step, memory.scale, memory.stage_epoch)
         static = (self.problem.spec, config.loss, config.optimizer, self.layout, self.problem.with_stress)
         dynamic = *self.layout.place_batch(graph, targets), self.layout.place(knobs, REPLICATED)
         programs, began = compiled_programs(), time.monotonic()
@@ -229,7 +234,7 @@ class _Run:
         frames = tuple(s.frame for s in self.problem.valid)
         predicted = self._potential(average, {}).predict_hosts([s.host for s in self.problem.valid])
         evaluation = Evaluation(frames, tuple(predicted))
-        valid_loss = validation_loss(config.loss, schedule.weights(config, memory.epoch - 1), evaluation)
+        valid_loss = validation_loss(config.loss, schedule.weights(config, memory.epoch - 1, early=memory.stage_epoch), evaluation)
         if better := valid_loss < memory.best_loss:
             memory.best_loss, memory.best_epoch, self.best = valid_loss, memory.epoch, average
         if memory.epoch - max(memory.best_epoch, memory.lowered) >= config.optimizer.plateau_patience:
@@ -237,7 +242,7 @@ class _Run:
         steps = memory.sums.pop("steps")
         means = {name: total / steps for name, total in memory.sums.items()}
         memory.sums = {}
-        rate = schedule.rate(config, memory.epoch - 1e-9, memory.scale)
+        rate = schedule.rate(config, memory.epoch - 1e-9, memory.scale, memory.stage_epoch)
         noise = {name: float(np.exp(value).mean()) for name, value in self.layout.fetch(self.state.noise).items()}
         memory.seconds += time.monotonic() - began
         summary = evaluation.summary()
@@ -245,6 +250,8 @@ class _Run:
             memory.epoch, config.epochs, means.pop("loss"), means, summary, valid_loss, better, rate, memory.seconds, noise
         )
         memory.history.append(vars(report))
+        if config.stage_two and self._is_stale() and not schedule.in_stage_two(config, memory.epoch, memory.stage_epoch):
+            memory.stage_epoch = memory.epoch
         if self.folder:
             self.folder.log(vars(report))
         return report

@@ -6,6 +6,7 @@ from pydantic import Field, NonNegativeFloat, model_validator
 
 from eqpot.core.config import Config
 from eqpot.core.errors import ConfigError
+from eqpot.graph import Frame
 
 Quantity = Literal["energy", "forces", "stress", "charges", "dipole"]
 """What can be labelled."""
@@ -74,6 +75,10 @@ class LossConfig(Config):
         chosen: dict[str, Form] = {**self.forms}
         return chosen.get(name) or self.form or ("huber" if self.huber is not None else "squared")
 
+    def weight_of(self, frame: Frame) -> float:
+        """Weight of a frame: its own times that of its group."""
+        return frame.weight * self.groups.get(frame.group, 1.0)
+
     def __hash__(self) -> int:
         return hash(self.model_dump_json())
 
@@ -112,8 +117,12 @@ class StageTwoConfig(Config):
     )
 
     def weights(self, loss: LossConfig) -> dict[str, float]:
-        """Weight of each quantity; with a likelihood, one for those that count here and in the first stage."""
-        own = {name: getattr(self, name) for name in QUANTITIES}
+        """Weight of each quantity; with a likelihood, one for those that count here and in the first stage.
+
+        What the first stage leaves out, for which it says 0, comes in here only when it is named here, energies apart.
+        """
+        back = {"energy", *loss.counted, *self.asked}
+        own = {name: getattr(self, name) if name in back else 0.0 for name in QUANTITIES}
         return own if loss.noise == "none" else {name: float(w > 0 and name in loss.counted) for name, w in own.items()}
 
     @property
@@ -145,6 +154,11 @@ def require_outputs(model: Any, loss: LossConfig, asked: frozenset[str]) -> None
     if (missing := asked & {"charges", "dipole"}) and not model.charges:
         raise ConfigError(
             f"loss.{min(missing)}: found a weight, but the model predicts no charges; set model.charges: true, or leave it out"
+        )
+    if "stress" in asked and model.direct_forces:
+        raise ConfigError(
+            "loss.stress: found a weight, but a model with direct forces has no stress, which is a derivative of the energy; set "
+            "model.direct_forces: false, or leave it out"
         )
     for name in ("net_force", "net_torque"):
         if getattr(loss, name) and not model.direct_forces:

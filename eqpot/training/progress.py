@@ -40,6 +40,7 @@ class Memory:
     Attributes:
         epoch, batch, step: finished epochs, finished batches of the current one, and finished steps in all.
         stage_step: step at which the second stage began.
+        stage_epoch: finished epochs when the first stage had used up its patience, and gave way to the second before its time.
         best_loss, best_epoch: of this stage.
         scale: what plateaus have left of the learning rate, and in which epoch it was last lowered.
         sums: of loss and terms since the last report, and their number.
@@ -50,6 +51,7 @@ class Memory:
     batch: int = 0
     step: int = 0
     stage_step: int | None = None
+    stage_epoch: int | None = None
     best_loss: float = float("inf")
     best_epoch: int = 0
     scale: float = 1.0

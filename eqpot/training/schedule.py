@@ -25,14 +25,16 @@ class Knobs:
     weights: dict[str, Float[Either, ""]]
 
 
-def knobs(config: FitConfig, progress: float, epoch: int, step: int, stage_step: int | None, scale: float) -> Knobs:
+def knobs(
+    config: FitConfig, progress: float, epoch: int, step: int, stage_step: int | None, scale: float, early: int | None = None
+) -> Knobs:
     """The settings of the next step, after `epoch` whole epochs (`progress` with fractions) and `step` steps; see `rate` and `keep`."""
 
     def number(value: float) -> np.ndarray:
         return np.asarray(value, config.training.dtype)
 
-    counted = {name: number(weight) for name, weight in weights(config, epoch, progress).items()}
-    return Knobs(number(rate(config, progress, scale)), number(keep(config, step, stage_step)), counted)
+    counted = {name: number(weight) for name, weight in weights(config, epoch, progress, early).items()}
+    return Knobs(number(rate(config, progress, scale, early)), number(keep(config, step, stage_step)), counted)
 
 
 def stage_two_epoch(config: FitConfig) -> int | None:
@@ -40,31 +42,32 @@ def stage_two_epoch(config: FitConfig) -> int | None:
     return None if config.stage_two is None else max(1, floor(config.stage_two.start * config.training.epochs))
 
 
-def in_stage_two(config: FitConfig, epoch: int) -> bool:
-    """Whether the epoch after `epoch` finished ones is in the second stage."""
+def in_stage_two(config: FitConfig, epoch: int, early: int | None = None) -> bool:
+    """Whether the epoch after `epoch` finished ones is in the second stage, which may have begun `early`, after so many epochs."""
     first = stage_two_epoch(config)
-    return first is not None and epoch >= first
+    return first is not None and epoch >= min(first, first if early is None else early)
 
 
-def weights(config: FitConfig, epoch: int, progress: float = inf) -> dict[str, float]:
+def weights(config: FitConfig, epoch: int, progress: float = inf, early: int | None = None) -> dict[str, float]:
     """Weights of the quantities in the epoch after `epoch` finished ones, at `progress`.
 
     By default those that the stage ends with, by which all its epochs are validated.
     """
-    if config.stage_two and in_stage_two(config, epoch):
+    if config.stage_two and in_stage_two(config, epoch, early):
         return config.stage_two.weights(config.loss)
     return config.loss.weights(min(1.0, progress / (stage_two_epoch(config) or config.training.epochs)))
 
 
-def rate(config: FitConfig, progress: float, scale: float = 1.0) -> float:
+def rate(config: FitConfig, progress: float, scale: float = 1.0, early: int | None = None) -> float:
     """Learning rate after `progress` epochs: a linear rise, then as `optimizer.schedule` says; constant in the second stage.
 
     Args:
         config: of the run.
         progress: epochs, with fractions.
         scale: what plateaus have left of the rate.
+        early: epochs after which the second stage began, if before its time.
     """
-    if config.stage_two and in_stage_two(config, floor(progress)):
+    if config.stage_two and in_stage_two(config, floor(progress), early):
         return config.stage_two.learning_rate
     choice, total = config.optimizer, float(stage_two_epoch(config) or config.training.epochs)
     risen = choice.warmup * config.training.epochs

@@ -4,7 +4,7 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -26,7 +26,16 @@ from eqpot.models import Normalization
 from eqpot.potential import ModelSpec, Params
 from eqpot.training.config import FitConfig
 from eqpot.training.finetune import Start, start_from
-from eqpot.training.held_out import HELD_OUT, held_parts, hold_out, require_apart, require_fitting, require_unseen, require_usable
+from eqpot.training.held_out import (
+    HELD_OUT,
+    held_parts,
+    hold_out,
+    require_apart,
+    require_comparable,
+    require_fitting,
+    require_unseen,
+    require_usable,
+)
 from eqpot.training.samples import Sample, StoredSamples, make_samples
 
 KNOWN_FRAMES = 20_000
@@ -177,7 +186,7 @@ def make_problem(config: FitConfig, train: Frames, valid: Frames, test: Frames |
         spec, initial, measured_of = ModelSpec(model, elements, Normalization()), None, [f for f in known if not is_isolated_atom(f)]
         trained = frames.elements
     for name, part in held.items():
-        require_usable(config, spec, trained, name, part, _known(part, config.seed, "")[0])
+        require_usable(config, spec, trained, name, part, _known(part, config.seed, "")[0], known)
     require_fitting(spec, known)
     if not config.finetune:
         reference, e0 = _references(config, known, spec.elements, spec.config.heads)
@@ -190,6 +199,8 @@ def make_problem(config: FitConfig, train: Frames, valid: Frames, test: Frames |
     samples = StoredSamples(frames, **make, workers=config.training.workers) if isinstance(frames, Store) else measured
     with_stress = "stress" in config.counted and frames.label_counts()["stress"] > 0 and spec.conservative
     held_out, more = _known(valid, config.seed, "validation uses")
+    predicted = {"energy", "forces", *(["stress"] if with_stress else []), *(["charges", "dipole"] if spec.config.charges else [])}
+    more += require_comparable(config, held_out, predicted, frames.label_counts())
     messages = (*filter(None, [reference.message]), *notes, *more, *warnings)
     flat = tuple(map(float, np.ravel(e0)))
     return Problem(spec, reference, flat, samples, make_samples(held_out, **make), with_stress, hashes, sizes, messages, frames, initial)
@@ -215,10 +226,12 @@ def _references(
     config: FitConfig, known: Dataset, elements: tuple[str, ...], heads: tuple[str, ...]
 ) -> tuple[ReferenceEnergies, np.ndarray]:
     """Those of the first head, and the array of all, [heads, elements]; an element that a head never sees takes that of another head."""
+    given: Any = config.data.reference_energies or {}
     if not heads:
-        reference = reference_energies(known, elements, config.data.reference_energies)
+        reference = reference_energies(known, elements, given)
         return reference, np.array([[reference.values[e] for e in elements]])
-    each = [reference_energies(Dataset(tuple(f for f in known if (f.head or heads[0]) == head))) for head in heads]
+    levels = {head: Dataset(tuple(f for f in known if (f.head or heads[0]) == head)) for head in heads}
+    each = [reference_energies(level, given=given.get(head)) for head, level in levels.items()]
     anywhere = {e: v for one in reversed(each) for e, v in one.values.items()}
     return each[0], np.array([[one.values.get(e, anywhere[e]) for e in elements] for one in each])
 

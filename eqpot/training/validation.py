@@ -11,6 +11,8 @@ from eqpot.training.metrics import Evaluation
 def validation_loss(config: LossConfig, weights: dict[str, float], evaluation: Evaluation) -> float:
     """Σ weight · mean penalty of the ensemble mean; with `noise`, Σ log RMSE, the negative log-likelihood at the noise that fits best.
 
+    Frames count as in the training, by their own weight times that of their group; those that count nothing have no say.
+
     Args:
         config: forms of the errors.
         weights: of the quantities in this stage.
@@ -18,14 +20,16 @@ def validation_loss(config: LossConfig, weights: dict[str, float], evaluation: E
     """
     total = 0.0
     for name, weight in weights.items():
-        rows = residuals(name, evaluation)
-        if not weight or not rows:
+        rows, frames = residuals(name, evaluation), [f for f, _, _ in evaluation.pairs(name)]
+        share = np.repeat([config.weight_of(f) for f in frames], [len(r) for r in rows])
+        if not weight or not share.any():
             continue
-        every = np.concatenate(rows)
+        every = np.concatenate(rows)[share > 0]
+        share = share[share > 0] / len(share)
         if config.noise == "none":
-            total += weight * float(jnp.mean(penalty(jnp.asarray(every), config.form_of(name), config.huber)))
+            total += weight * float(jnp.sum(share * penalty(jnp.asarray(every), config.form_of(name), config.huber)))
         else:
-            total += weight * float(np.log(np.sqrt(np.mean(every**2)) + 1e-12))
+            total += weight * float(np.log(np.sqrt(np.average((every**2).mean(-1), weights=share)) + 1e-12))
     return total
 
 

@@ -184,6 +184,50 @@ def test_patience_and_time_end_a_run(frames, settings):
     assert len(rows) == 1
 
 
+def test_patience_counts_validations(frames, settings):
+    """Before, a patience below `validate_every` ended every run before a second validation."""
+    rows = []
+    limits = {"epochs": 12, "batch_size": 8, "patience": 2, "validate_every": 4}
+    eqpot.fit({**settings, "training": limits}, frames, on_epoch=rows.append)
+    assert [r.epoch for r in rows] == [4, 8, 12] and rows[-1].best
+
+
+def test_a_first_stage_without_progress_gives_way_to_the_second(frames, settings, tmp_path):
+    """Before, patience ended the run, and the second stage that was asked for never came."""
+    rows = []
+    config = {
+        **settings,
+        "ensemble": {"members": 1},
+        "optimizer": {"learning_rate": 1e-12, "ema": 0.0},
+        "stage_two": {"start": 0.5, "learning_rate": 0.001},
+        "training": {"epochs": 40, "batch_size": 8, "patience": 3},
+    }
+    potential = eqpot.fit(config, frames, folder=tmp_path / "run", on_epoch=rows.append)
+    first = [r.epoch for r in rows if r.rate != 0.001]
+    assert first == list(range(1, len(first) + 1)) and len(first) < 20, "in place of twenty epochs of the first stage"
+    assert len(rows) > len(first) + 3 and potential.metadata["best_epoch"] > len(first)
+    assert (tmp_path / "run" / "stage_one.safetensors").exists()
+
+
+def test_a_run_that_was_cut_in_an_early_second_stage_goes_on_alike(frames, settings, tmp_path):
+    config = {
+        **settings,
+        "optimizer": {"learning_rate": 1e-12, "ema": 0.0},
+        "stage_two": {"start": 0.9, "learning_rate": 0.001},
+        "training": {"epochs": 10, "batch_size": 8, "patience": 2},
+    }
+
+    def stop(report):
+        if report.rate == 0.001 and not cut:
+            cut.append(report.epoch)
+            raise KeyboardInterrupt
+
+    cut: list[int] = []
+    with pytest.raises(KeyboardInterrupt):
+        eqpot.fit(config, frames, folder=tmp_path, on_epoch=stop)
+    assert same(eqpot.fit(config, frames), eqpot.fit(config, frames, folder=tmp_path)) and cut
+
+
 def test_one_compile_per_size_class(settings, toy):
     """Two classes of sizes, three epochs: two programs."""
     (chain, label), rng = toy, np.random.default_rng(0)

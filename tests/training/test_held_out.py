@@ -7,11 +7,13 @@ import pytest
 
 import eqpot
 from eqpot.core.config import build
-from eqpot.core.errors import CheckpointError, DataError
+from eqpot.core.errors import CheckpointError, ConfigError, DataError
 from eqpot.data import Dataset
 from eqpot.graph import Frame, Labels, Structure
 from eqpot.training import FitConfig
+from eqpot.training.metrics import Evaluation
 from eqpot.training.setup import load_data, make_problem
+from eqpot.training.validation import validation_loss
 
 
 @pytest.fixture
@@ -94,3 +96,82 @@ def test_labels_to_calibrate_with_are_asked_for_before_the_training(frames, sett
     data = {"valid": 4, "calibrate": str(tmp_path / "bare.extxyz")}
     with pytest.raises(DataError, match=r"data\.calibrate: found no energy, forces or stress in at least 10 frames"):
         eqpot.fit(settings | {"data": data}, frames[12:])
+
+
+def unlabelled(frames):
+    return Dataset(tuple(f.replace(labels=Labels()) for f in frames))
+
+
+@pytest.mark.parametrize("stage_two", [{}, {"stage_two": {"energy": 0, "forces": 10}}])
+def test_validation_frames_must_have_labels_that_count(frames, settings, stage_two):
+    """Before, the loss of nothing was 0, so that the first epoch was the best, or the strongest ridge."""
+    train, held = frames[:30], frames[30:]
+    energies = Dataset(tuple(f.replace(labels=Labels(energy=f.labels.energy)) for f in held))
+    weightless = Dataset(tuple(f.replace(weight=0.0) for f in held))
+    only = {"loss": {"energy": 0}} if not stage_two else {"loss": {"energy": 1}}
+    key = "stage_two" if stage_two else "loss"
+    for valid in (unlabelled(held), energies, weightless):
+        where = "loss" if stage_two and valid is not energies else key
+        with pytest.raises(
+            DataError, match=f"no validation frame that counts has .*forces, found 10 without; expected labels of what {where}"
+        ):
+            problem(settings | only | stage_two, {}, train, valid)
+    messages = problem(settings, {}, train, energies).warnings
+    assert "no validation frame that counts has forces: epochs are compared without" in messages
+
+
+class Known(Evaluation):
+    """Errors that are known: of the energy [eV], and of each force component the same number [eV/Å]."""
+
+    def __init__(self, frames, errors):
+        super().__init__((), ())
+        object.__setattr__(self, "known", list(zip(frames, errors, strict=True)))
+
+    def pairs(self, label):
+        labelled = ((f, np.asarray(getattr(f.labels, label)), e) for f, e in self.known if getattr(f.labels, label) is not None)
+        return [(f, y + e, y) for f, y, e in labelled]
+
+
+def test_validation_weighs_frames_as_the_training_does(frames):
+    """Before, frames that were switched off decided which epoch was the best."""
+    held = [f.replace(group="bad" if k % 2 else "good", weight=1.0 + k) for k, f in enumerate(frames[:6])]
+    error = np.random.default_rng(0).normal(size=6)
+    own, weights = np.array([f.weight for f in held]), {"energy": 2.0, "forces": 3.0, "stress": 5.0}
+
+    def loss(errors, **keys):
+        return validation_loss(build(FitConfig, {"loss": keys}).loss, weights, Known(held, errors))
+
+    expected = np.mean(own * np.where(np.arange(6) % 2, 0.5, 1) * (2 * (error / 3) ** 2 + 3 * error**2))
+    assert loss(error, groups={"bad": 0.5}) == pytest.approx(expected)
+    worse = error + 9 * (np.arange(6) % 2)
+    assert loss(worse, groups={"bad": 0}) == loss(error, groups={"bad": 0}) and loss(worse) > 2 * loss(error)
+    nll = 2 * 0.5 * np.log(np.average((error / 3) ** 2, weights=own)) + 3 * 0.5 * np.log(np.average(error**2, weights=own))
+    assert loss(error, noise="learned") == pytest.approx(nll)
+
+
+def test_labels_of_two_oracles_are_not_one_set(frames, settings):
+    """What `eqpot label` wrote beside its labels; before, only `eqpot active` looked at it."""
+    one, other = (Dataset(tuple(f.replace(oracle=name) for f in part)) for name, part in (("a1", frames[:20]), ("b2", frames[20:])))
+    both = Dataset((*one, *other))
+    with pytest.raises(DataError, match=r"toy:frame 20: oracle_hash is b2, that of toy:frame 0 a1.*15 more.*allow 'mixed-oracles'"):
+        problem(settings, {}, both[:36], frames[36:])
+    with pytest.raises(DataError, match=r"toy:frame 20: oracle_hash is b2.*allow 'mixed-oracles'"):
+        problem(settings, {}, one, other)
+    allowed = {"allow": ["mixed-oracles"]}
+    assert problem(settings, allowed, one, other).train and problem(settings, {}, one, frames[20:]).train
+
+
+def test_given_reference_energies_are_those_of_each_level(files, settings):
+    """Before, they were read and not used where there are heads."""
+    heads = {"a": files.a, "b": files.b}
+    given = {"a": {"H": -13.0}, "b": {"H": -12.0, "O": -400.0}}
+    found = np.reshape(problem(settings, {"heads": heads, "valid": 4, "reference_energies": given}).reference_energies, (2, 2))
+    assert found[:, 0].tolist() == [-13.0, -12.0] and found[1, 1] == -400.0
+    for wrong, text in (
+        ({"H": -13.0}, "found one energy of H for 2 levels of theory.*such as {a: {H: -13}}"),
+        ({"c": {"H": -13.0}}, "for 'c', expected that of a head"),
+    ):
+        with pytest.raises(ConfigError, match=text):
+            build(FitConfig, settings | {"data": {"heads": heads, "reference_energies": wrong}})
+    with pytest.raises(ConfigError, match="for 'a', expected that of a head"):
+        build(FitConfig, settings | {"data": {"train": files.a, "reference_energies": given}})

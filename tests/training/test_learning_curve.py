@@ -174,6 +174,17 @@ def test_page_and_json_tell_the_law(tmp_path):
     assert len(document["points"]) == 12
 
 
+def test_a_name_is_no_formula_and_is_shown(tmp_path):
+    """matplotlib leaves names with an underscore in front out of its legends, and stops at half a formula."""
+    from eqpot.training.learning_curve_page import write_page
+
+    names = ("_small", r"$\frac b$")
+    curve = LearningCurve(tuple(made(name, n, 0, 1.0, 0.5) for name in names for n in (10, 100, 1000)))
+    write_page(tmp_path, "toy", curve, True, {})
+    drawing = (tmp_path / "learning_curve.html").read_text()
+    assert drawing.count("_small") > 2 and "frac b" in drawing
+
+
 def test_points_come_back_as_they_were_written(tmp_path):
     file = tmp_path / "deep" / "points.jsonl"
     rows = [made("a", n, 0, 1.0, 0.3) for n in (1, 2)]

@@ -23,6 +23,10 @@ from eqpot.training.loss_config import StageTwoConfig
         ({"loss": {"net_force": 1}}, r"loss\.net_force: found 1, but forces of this model are derivatives of its energy"),
         ({"loss": {"net_torque": 1}}, r"loss\.net_torque: .* set model\.direct_forces: true"),
         ({"loss": {"noise": "learned", "final": {"energy": 3}}}, r"noise 'learned' takes weights as switches"),
+        (
+            {"loss": {"stress": 500}, "model": {"direct_forces": True}},
+            r"loss\.stress: found a weight, but a model with direct forces has no stress",
+        ),
         ({"loss": {"final": {"energy": -1}}}, r"loss\.final\.energy: found -1"),
         ({"loss": {"final": {"enregy": 1}}}, r"loss\.final\.enregy"),
         ({"model": {"kind": "linear"}, "optimizer": {"name": "ridge"}, "loss": {"final": {"energy": 1}}}, r"closed form .* loss\.final"),
@@ -39,6 +43,7 @@ def test_what_does_not_fit_together_is_refused_by_name(config, text):
         {"loss": {"noise": "atoms"}, "model": {"noise": True}},
         {"loss": {"net_force": 1}, "model": {"direct_forces": True}},
         {"loss": {"charges": 0}},
+        {"loss": {"stress": 0}, "model": {"direct_forces": True}},
         {"loss": {"energy": 0, "forces": 0, "stress": 0, "final": {"energy": 1}}},
         FitConfig(stage_two=StageTwoConfig()).model_dump(),  # as a run keeps it
     ],
@@ -83,3 +88,15 @@ def test_the_rate_of_a_learned_sigma_has_a_name(frames, settings):
     assert noise["forces"] == pytest.approx(scale, rel=1e-5) and abs(noise["energy"] / scale - 1) > 1e-3
     with pytest.raises(ConfigError, match=r"no parameter matches 'noise/\*'"):
         eqpot.fit({**settings, "optimizer": {"rates": {"noise/*": 0}}}, frames)
+
+
+def test_a_second_stage_leaves_out_what_the_first_does_unless_it_is_named():
+    """Before, its own defaults brought forces and charges back that were left out because their labels are bad."""
+    off = {"energy": 10, "forces": 0, "charges": 0}
+    weights = [build(FitConfig, {"loss": off, "stage_two": two}) for two in ({"energy": 50}, {"energy": 50, "forces": 3})]
+    assert [c.stage_two.weights(c.loss)["forces"] for c in weights] == [0, 3]
+    assert [c.stage_two.weights(c.loss)["charges"] for c in weights] == [0, 0]
+    alone = build(FitConfig, {"loss": {"energy": 0}, "stage_two": {}})
+    assert alone.stage_two.weights(alone.loss)["energy"] == 1000, "energies are what it is for"
+    again = build(FitConfig, weights[0].model_dump())  # as a run keeps it
+    assert again.stage_two.weights(again.loss) == weights[0].stage_two.weights(weights[0].loss)
