@@ -227,7 +227,12 @@ def trained_long(case: str, seed: int, outcome: Outcome, calls: int, test: Datas
     training = config.training.model_copy(update={"epochs": epochs, "validate_every": max(1, epochs // 15)})
     ensemble = config.ensemble.model_copy(update={"members": long["members"]})
     folder = outcome.folder / f"long-{calls}-{long['steps']}"
-    fit(config.model_copy(update={"training": training, "ensemble": ensemble}), Dataset(tuple(frames[True])), Dataset(tuple(frames[False])), folder=folder)
+    fit(
+        config.model_copy(update={"training": training, "ensemble": ensemble}),
+        Dataset(tuple(frames[True])),
+        Dataset(tuple(frames[False])),
+        folder=folder,
+    )
     return test_error(folder / FILE, test)
 
 
