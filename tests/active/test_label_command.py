@@ -123,7 +123,7 @@ def test_the_keys_of_a_kind_are_the_fields_of_its_oracle(tmp_path):
     (tmp_path / "pw.x").write_text("#!/bin/sh\necho '     Program PWSCF v.9.9 starts'\n")
     (tmp_path / "pw.x").chmod(0o755)
     values = {"kind": "espresso", "pseudopotentials": {"Si": "Si.UPF"}, "folder": str(tmp_path), "command": str(tmp_path / "pw.x")}
-    values |= {"cutoff_Ry": 30, "keywords": {"nspin": 2}, "limits": {"max_force": 50}}
+    values |= {"cutoff_Ry": 30, "starting_magnetization": {"Si": 0.5}, "keywords": {"nspin": 2}, "limits": {"max_force": 50}}
     oracle, (other,) = build_oracle(values | {"alternatives": [{"mixing": 0.2, "keywords": {"mixing_ndim": 4}}]})
     assert (oracle.cutoff_Ry, oracle.mixing, oracle.limits.max_force, oracle.settings["keywords"]) == (30.0, 0.7, 50.0, {"nspin": 2})
     assert (other.cutoff_Ry, other.mixing, other.settings["keywords"]) == (30.0, 0.2, {"nspin": 2, "mixing_ndim": 4})
