@@ -6,6 +6,7 @@ import sys
 
 import numpy as np
 import pytest
+from ase import Atoms
 from ase.build import bulk, molecule
 
 from eqpot.core.errors import ConfigError
@@ -38,6 +39,17 @@ def test_what_does_not_converge_is_a_failure_with_the_programs_output():
     (result,) = GPAWOracle(**CHEAP, max_iterations=2).label([silicon()])
     assert isinstance(result, Failure)
     assert "not converged after 2 iterations" in result.reason and "SCF iterations" in result.log
+
+
+@needs_gpaw
+def test_an_atom_of_silicon_is_magnetic():
+    """Two unpaired electrons lower its energy by some tenths of an eV (Hund); without moments to start from, spins stay paired, which is refused."""
+    atom = Atoms("Si", [[0, 0, 0]], cell=np.diag([5.0, 5.1, 5.2]), pbc=True)
+    given = CHEAP | {"kpoint_density": 0.1}
+    (without,), (with_spin,) = (GPAWOracle(**given, **spin).label([atom]) for spin in ({}, {"magnetic_moments": {"Si": 2.0}}))
+    assert 0.2 < without.labels.energy - with_spin.labels.energy < 2.0
+    with pytest.raises(ConfigError, match="spinpol, which starts without magnetization.*magnetic_moments: {Fe: 2.3}"):
+        GPAWOracle(**given, keywords={"spinpol": True})
 
 
 @needs_gpaw
