@@ -48,7 +48,7 @@ def test_an_atom_of_silicon_is_magnetic():
     given = CHEAP | {"kpoint_density": 0.1}
     (without,), (with_spin,) = (GPAWOracle(**given, **spin).label([atom]) for spin in ({}, {"magnetic_moments": {"Si": 2.0}}))
     assert 0.2 < without.labels.energy - with_spin.labels.energy < 2.0
-    with pytest.raises(ConfigError, match="spinpol, which starts without magnetization.*magnetic_moments: {Fe: 2.3}"):
+    with pytest.raises(ConfigError, match=r"spinpol, which starts without magnetization.*magnetic_moments: {Fe: 2.3}"):
         GPAWOracle(**given, keywords={"spinpol": True})
 
 
