@@ -63,6 +63,7 @@ def _figure(curve: LearningCurve, quantity: Quantity) -> Panel:
     shown = "test" if any(p.test for p in curve.points) else "validation"
     for (axes, part), title in zip(((left, "train"), (right, "held out")), ("training frames", f"{shown} frames"), strict=True):
         for model, color in zip(curve.models, _colors(curve), strict=True):
+            name = _as_text(model)
             sizes, errors = curve.columns(model, part, quantity.key)
             means = [(n, np.exp(np.log(errors[sizes == n]).mean())) for n in np.unique(sizes)]
             middle = quantity.size * np.array(means).reshape(-1, 2)[:, 1]
@@ -70,18 +71,10 @@ def _figure(curve: LearningCurve, quantity: Quantity) -> Panel:
             law = curve.law(model, quantity.key) if part == "held out" else None
             kind = {"linestyle": "none"} if law else {"linewidth": 1.3, "linestyle": (0, (4, 2))}
             axes.plot(
-                np.unique(sizes),
-                middle,
-                marker="o",
-                color=color,
-                markersize=7,
-                mec="white",
-                mew=1,
-                label=None if law else _as_text(model),
-                **kind,
+                np.unique(sizes), middle, marker="o", color=color, markersize=7, mec="white", mew=1, label=None if law else name, **kind
             )
             if law:
-                _line(axes, law, np.unique(sizes), quantity.size, color, f"{_as_text(model)}: b = {_exponent(law)}")
+                _line(axes, law, np.unique(sizes), quantity.size, color, f"{name}: b = {_exponent(law)}")
         ticks = np.unique([p.size for p in curve.points])
         axes.set(xscale="log", yscale="log", xlabel="training frames N", title=f"error on {title}", xticks=ticks, xticklabels=ticks)
         axes.minorticks_off()

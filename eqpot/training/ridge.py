@@ -111,11 +111,8 @@ def solve_ridge(
     found = {s: w for s in tried if (w := _solution(matrix, vector, s)) is not None}
     if not found:
         raise TrainingError(f"ridge: the normal equations cannot be solved with a strength of {tried[0]:g}; set optimizer.ridge larger")
-    losses = (
-        {}
-        if strength is not None
-        else _losses(make(valid, np.array([loss.groups.get(s.frame.group, 1.0) for s in valid]), rows.seen), found)
-    )
+    groups = np.array([loss.groups.get(s.frame.group, 1.0) for s in valid])
+    losses = {} if strength is not None else _losses(make(valid, groups, rows.seen), found)
     best = strength if strength is not None else min(losses, key=lambda s: losses[s])
     left = square - 2 * found[best] @ vector + found[best] @ _symmetric_product(matrix, found[best])
     every = np.zeros(np.prod(shape := _columns(spec)))
