@@ -116,8 +116,10 @@ def label(
     asked = [_asked(item, oracle) for item in structures]
     with LabelStore(store, oracle.settings, [a.settings for a in alternatives]) as kept:
         wanted = {kept.key(item.structure): item.structure for item in asked if isinstance(item, Frame)}
-        jumps = energy_jumps(kept.entries.values(), max_energy_jump)
-        again = {key for key, e in kept.entries.items() if e.labels is None or id(e) in jumps} if retry_failures else {}
+        again: set[str] = set()
+        if retry_failures:
+            jumps = energy_jumps(kept.entries.values(), max_energy_jump)
+            again = {key for key, e in kept.entries.items() if e.labels is None or id(e) in jumps}
         todo = {key: s for key, s in wanted.items() if key not in kept.entries or key in again}
         tasks = [Task(key, structure) for key, structure in todo.items()]
         levels = [(_sendable(o), settings_hash(o.settings)) for o in oracles]

@@ -229,7 +229,7 @@ def still_uncertain(record: Mapping[str, Any]) -> str:
             )
             parts.append(f"{group}: {doubtful} of {total} structures with {scale}")
     if sampled["foreign"]:
-        parts.append(f"{sampled['foreign']} structures could not be judged at all (see notes of the round)")
+        parts.append(f"{sampled['foreign']} structures could not be judged at all (the remarks in the report say why)")
     if sampled["broken"]:
         parts.append(f"{sampled['broken']} runs broke off")
     if elements := sampled["by_element_eV_A"]:

@@ -94,7 +94,11 @@ def require_sane(dataset: Dataset, allow: Collection[str] = ()) -> tuple[Finding
     Raises:
         DataError: the first error, how many more there are, and how to allow it.
     """
-    findings = check(dataset)
+    return require_allowed(check(dataset), allow)
+
+
+def require_allowed(findings: Sequence[Finding], allow: Collection[str]) -> tuple[Finding, ...]:
+    """The findings that do not stop; see `require_sane`."""
     errors = [f for f in findings if f.severity == "error" and f.code not in allow]
     if errors:
         more = f" (further errors: {', '.join(f.code for f in errors[1:])})" if len(errors) > 1 else ""

@@ -14,7 +14,7 @@ import numpy as np
 from eqpot.core.errors import DataError
 from eqpot.core.version import VERSION as PACKAGE_VERSION
 from eqpot.data.dataset import Dataset, is_isolated_atom, structure_key, update_hash
-from eqpot.data.plausibility import large_forces, mixed_oracles, overlaps, require_sane
+from eqpot.data.plausibility import large_forces, mixed_oracles, overlaps, require_allowed, require_sane
 from eqpot.data.reference import ReferenceEnergies, reference_energies
 from eqpot.data.shards import LABELS, frame_bytes, synchronize, write_shard
 from eqpot.data.statistics import statistics
@@ -85,9 +85,8 @@ class StoreWriter:
     def _flush(self) -> None:
         """Check the frames gathered so far for mixed levels of theory, overlapping atoms and absurd forces, and write them as a shard."""
         block = Dataset(tuple(self.frames))
-        for finding in (*mixed_oracles(Dataset((*self.levels.values(), *block))), *overlaps(block), *large_forces(block)):
-            if finding.code not in self.allow:
-                raise DataError(f"{finding.message}; if this is meant, allow '{finding.code}'")
+        levels = Dataset((*self.levels.values(), *block))
+        require_allowed([*mixed_oracles(levels), *overlaps(block), *large_forces(block)], self.allow)
         self.levels = {f.head: f for f in reversed(block) if f.oracle} | self.levels
         file = self.temporary / f"shard-{len(self.shards):05d}.h5"
         write_shard(file, self.frames)

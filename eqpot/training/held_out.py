@@ -8,7 +8,7 @@ import numpy as np
 from eqpot.core.elements import atomic_number, symbol
 from eqpot.core.errors import DataError, StructureError
 from eqpot.data import Dataset, Frames, is_isolated_atom, isolated_atoms, key_numbers, require_sane, shared_structures
-from eqpot.data.plausibility import mixed_oracles
+from eqpot.data.plausibility import mixed_oracles, require_allowed
 from eqpot.graph import Frame
 from eqpot.potential import ModelSpec
 from eqpot.training.config import FitConfig
@@ -98,9 +98,7 @@ def require_usable(
         require_sane(known, allow=(*config.data.allow, *OF_A_SET) if drawn else config.data.allow)
     except DataError as error:
         raise DataError(f"{name} frames: {error}") from None
-    for finding in mixed_oracles(Dataset((*train, *known))):
-        if finding.code not in config.data.allow:
-            raise DataError(f"{finding.message}; if this is meant, allow '{finding.code}'")
+    require_allowed(mixed_oracles(Dataset((*train, *known))), config.data.allow)
     require_fitting(spec, known)
 
 
