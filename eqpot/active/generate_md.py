@@ -15,6 +15,7 @@ from eqpot.graph.structure import Structure
 from eqpot.md import Langevin, simulate
 from eqpot.md.restart import fingerprint
 from eqpot.oracles import Oracle
+from eqpot.oracles.base import screen as screen_labels
 from eqpot.potential import Potential
 
 Progress = Callable[[int, int], None]
@@ -119,7 +120,7 @@ def _with_potential(potential: Any, structure: Structure, recipe: Recipe, every:
 
 
 class OracleCalculator(Calculator):
-    """An oracle's energy and forces for ASE's dynamics; nothing is carried from one step to the next."""
+    """An oracle's energy and forces for ASE's dynamics, which end at the first that cannot be believed; nothing is carried from one step to the next."""
 
     implemented_properties = ["energy", "forces"]  # noqa: RUF012  (the attribute's name in ASE)
 
@@ -129,9 +130,12 @@ class OracleCalculator(Calculator):
 
     def calculate(self, atoms: Any = None, properties: Any = None, system_changes: Any = all_changes) -> None:
         super().calculate(atoms, properties, system_changes)
-        labels = self.oracle.compute(Structure.from_atoms(self.atoms, self.charge))
+        structure = Structure.from_atoms(self.atoms, self.charge)
+        labels = self.oracle.compute(structure)
         if labels.forces is None:
             raise ConfigError(f"md: {self.oracle.name} gives no forces, expected an oracle that does")
+        if reason := screen_labels(labels, structure, self.oracle.limits):
+            raise SimulationError(f"{self.oracle.name}: {reason}")
         self.results = {"energy": labels.energy, "forces": labels.forces}
 
 

@@ -270,6 +270,23 @@ def test_dynamics_of_an_oracle_have_the_temperature():
     assert np.array_equal(fewer[2].structure.positions, result[42].structure.positions)
 
 
+class FailingEMT(EMT):
+    """Effective medium theory whose forces are nonsense once an atom has moved by 0.1 Å."""
+
+    def calculate(self, *arguments, **keywords):
+        super().calculate(*arguments, **keywords)
+        if np.abs(self.atoms.positions - COPPER.positions).max() > 0.1:
+            self.results["forces"] = self.results["forces"] + 0.1
+
+
+def test_dynamics_of_an_oracle_end_at_the_first_label_that_cannot_be_believed():
+    oracle = ASEOracle(FailingEMT, method="EMT")
+    result = active.md_frames(COPPER, 600, 20, oracle=oracle, timestep_fs=4, interval_fs=8, equilibration_fs=0)
+    assert 0 < len(result) < result.wanted == 20
+    assert all(np.abs(m.structure.positions - COPPER.positions).max() < 0.2 for m in result)
+    assert "forces sum to" in result.missing[-1].reason
+
+
 def test_dynamics_of_a_potential_are_reproducible_and_say_when_they_break(potential):
     options = {"potential": potential, "interval_fs": 1.0, "equilibration_fs": 2.0, "timestep_fs": 0.25}
     result, fewer = active.md_frames(WATER, 50, 4, **options), active.md_frames(WATER, 50, 2, **options)
