@@ -6,8 +6,8 @@ python -m benchmarks.active_pool --collect                         only the tabl
 20 random structures, then five rounds of 20 chosen ones: the potential of each round chooses for the next. Training goes on from the potential of the
 round before, on all structures together, with the same number of steps and the same schedule whatever was chosen; a small ensemble of a small
 network. A label is looked at only when its structure was chosen, but for the method 'error', which takes the largest true errors (root mean
-square over the forces of a structure) and so tells what a perfect σ would be worth. Tests hold no frame of the pool. A finished training is a line in results.jsonl of the home, and is not made
-again.
+square over the forces of a structure) and so tells what a perfect σ would be worth. Tests hold no frame of the pool. A finished training is a line
+in results.jsonl of the home, and is not made again.
 
 - aspirin: rMD17, the 1,000 training frames of split 01; tested on 200 frames of its test set. All is one trajectory at one temperature.
 - 3bpa: the training set of mixed temperatures without what is tested: 50 frames each of 300, 600 and 1,200 K, drawn once. A third of the pool is hot.
