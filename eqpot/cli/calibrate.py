@@ -7,6 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from eqpot.cli.console import columns, console, facts, new_file, print_json
+from eqpot.cli.selection import Keys, UnitsOf, read_for
 
 
 class CalibrationMethod(StrEnum):
@@ -32,6 +33,8 @@ def calibrate(
     domain: Annotated[
         list[str] | None, typer.Option(help="Structures that the potential was trained on, to fit its domain anew.", show_default=False)
     ] = None,
+    key: Keys = None,
+    unit: UnitsOf = None,
     index: Annotated[str | None, typer.Option(help="Which frames, as a Python slice such as ':100' or '::10'.", show_default=False)] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing file.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the checks as JSON.")] = False,
@@ -41,16 +44,15 @@ def calibrate(
     The potential then states calibrated standard deviations and intervals that hold, everywhere: in predictions, dynamics and reports.
     Whether they hold is tested on structures left out of the fit.
     """
-    from eqpot.cli.selection import as_slice
-    from eqpot.data import read
     from eqpot.potential import Potential
     from eqpot.uncertainty import calibrate as fit
     from eqpot.uncertainty import fit_domain
 
     target = new_file(output or potential.with_suffix(".calibrated.safetensors"), overwrite)
-    model = fit(Potential.load(potential), read(data, index=as_slice(index)), method.value)
+    model = Potential.load(potential)
+    model = fit(model, read_for(model, data, key, unit, index), method.value)
     if domain:
-        model = fit_domain(model, read(domain))
+        model = fit_domain(model, read_for(model, domain, key, unit, None))
     model.save(target)
     calibration = model.trust.calibration
     assert calibration is not None

@@ -1,6 +1,7 @@
 """How the command line speaks: tables and numbers for people, JSON for machines."""
 
 import json
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,23 +14,27 @@ from rich.text import Text
 from eqpot.core.errors import EqpotError
 from eqpot.core.units import EV_PER_A3_TO_GPA
 
-console = Console(highlight=False)
-"""Results go to standard output."""
-status = Console(stderr=True, highlight=False)
+console = Console(highlight=False, markup=False)
+"""Results go to standard output; units and names of files in brackets are no markup."""
+status = Console(stderr=True, highlight=False, markup=False)
 """Progress and notes go to standard error, so that --json stays clean."""
 
 
 def print_json(value: Any) -> None:
-    """One JSON document on standard output."""
-    print(json.dumps(value, indent=2, default=_plain))
+    """One JSON document on standard output; a number that is not finite, which JSON does not know, is null."""
+    print(json.dumps(_plain(value), indent=2, allow_nan=False))
 
 
 def _plain(value: Any) -> Any:
     if hasattr(value, "tolist"):
-        return value.tolist()
-    if isinstance(value, Path):
-        return str(value)
-    raise TypeError(type(value).__name__)
+        value = value.tolist()
+    if isinstance(value, Mapping):
+        return {key if isinstance(key, str) else str(key): _plain(v) for key, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(v) for v in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return str(value) if isinstance(value, Path) else value
 
 
 def _titled(title: str, table: Table) -> Group:

@@ -7,11 +7,15 @@ from typing import Annotated, Any
 import typer
 
 from eqpot.cli.console import console, error_table, facts, new_file, print_json
+from eqpot.cli.selection import Keys, UnitsOf, read_for
+from eqpot.core.errors import DataError
 
 
 def evaluate(
     potential: Annotated[Path, typer.Argument(help="Potential file (.safetensors).", show_default=False)],
     data: Annotated[list[str], typer.Argument(help="Labelled structures: extended XYZ (.gz, .xz) or ASE database.", show_default=False)],
+    key: Keys = None,
+    unit: UnitsOf = None,
     index: Annotated[str | None, typer.Option(help="Which frames, as a Python slice such as ':100' or '::10'.", show_default=False)] = None,
     head: Annotated[
         str | None, typer.Option(help="Level of theory to compare at; by default that which each frame names.", show_default=False)
@@ -23,15 +27,18 @@ def evaluate(
 ) -> None:
     """Compare a potential with labelled structures: errors by group and element, and whether its uncertainty ranks them."""
     from eqpot.cli.reporting import write_run_report
-    from eqpot.cli.selection import as_slice
     from eqpot.cli.uncertainty_tables import scores_of, uncertainty_tables
-    from eqpot.data import Dataset, read
+    from eqpot.data import Dataset
     from eqpot.potential import Potential
     from eqpot.training import evaluate as compare
 
     target = new_file(report, overwrite) if report else None
     model = Potential.load(potential)
-    frames = read(data, index=as_slice(index))
+    frames = read_for(model, data, key, unit, index)
+    if not any(frames.label_counts().values()):
+        raise DataError(
+            f"{', '.join(data)}: found no labels to compare with, expected energies or forces; --key names them, eqpot inspect lists what there is"
+        )
     if head is not None:
         model.head_index(head)
         frames = Dataset(tuple(f.replace(head=head) for f in frames))

@@ -100,7 +100,7 @@ def _inspect_data(
     else:
         _print_inspection(", ".join(paths), inspection)
         if note:
-            console.print(f"\n[dim]{escape(note)}[/]")
+            console.print(f"\n[dim]{escape(note)}[/]", markup=True)
         _print_suspects(inspection.hygiene, f"{potential}" if potential else "the best pair potential of the set; --potential judges finer")
         if suspicious:
             console.print(f"\nsuspicious frames  {suspicious}")
@@ -131,14 +131,14 @@ def _opinion(path: Path, dataset: Any) -> Any:
 def _print_suspects(hygiene: Any, judge: str) -> None:
     """A row per suspicious frame: where it comes from, how far it stands out, and why."""
     for step in hygiene.steps:
-        console.print(f"\n[yellow]warning[/] {escape(step.text)} [dim](source-step)[/]")
+        console.print(f"\n[yellow]warning[/] {escape(step.text)} [dim](source-step)[/]", markup=True)
     if not hygiene.suspects:
-        console.print(f"\n[dim]no frame stands out; labels judged by {escape(judge)}[/]")
+        console.print(f"\n[dim]no frame stands out; labels judged by {escape(judge)}[/]", markup=True)
         return
     rows = [(f"{s.score:8.1f}  {Path(s.origin).name}", "\n".join(r.text for r in s.reasons)) for s in hygiene.suspects[:MAX_ROWS]]
     count = len(hygiene.suspects)
     title = f"{count} suspicious {'frame' if count == 1 else 'frames'}{f', the first {MAX_ROWS}' if count > MAX_ROWS else ''}"
-    console.print(f"\n[yellow]warning[/] {title} [dim](score in robust standard deviations; judged by {escape(judge)})[/]")
+    console.print(f"\n[yellow]warning[/] {title} [dim](score in robust standard deviations; judged by {escape(judge)})[/]", markup=True)
     console.print(facts("", rows))
 
 
@@ -152,10 +152,13 @@ def _print_inspection(title: str, inspection: Any) -> None:
         ("groups", _counts(inspection.groups)),
         ("labels", ", ".join(f"{name} {n}/{stats.n_frames}" for name, n in inspection.label_counts.items() if n) or "none"),
         ("duplicates", f"{inspection.n_duplicates}, and {len(inspection.hygiene.near_duplicates)} nearly the same as an earlier frame"),
-        (
-            "reference energies [eV]",
-            ", ".join(f"{e} {v:.4f}" for e, v in inspection.reference.values.items()) + f" ({inspection.reference.source})",
-        ),
+        *[
+            (
+                "reference energies [eV]",
+                f"{f'{head}: ' if head else ''}{', '.join(f'{e} {v:.4f}' for e, v in r.values.items())} ({r.source})",
+            )
+            for head, r in inspection.references.items()
+        ],
         ("content hash", inspection.content_hash[:16]),
     ]
     console.print(facts(title, rows))
@@ -176,7 +179,7 @@ def _print_inspection(title: str, inspection: Any) -> None:
         console.print("\nnothing suspicious about the set as a whole")
     for finding in inspection.findings:
         colour = "red" if finding.severity == "error" else "yellow"
-        console.print(f"\n[{colour}]{finding.severity}[/] {escape(finding.message)} [dim]({finding.code})[/]")
+        console.print(f"\n[{colour}]{finding.severity}[/] {escape(finding.message)} [dim]({finding.code})[/]", markup=True)
 
 
 def _counts(counts: dict[str, int]) -> str:

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from eqpot.cli.console import console, facts, kernels, print_json, progress_bar
+from eqpot.cli.selection import Head, at_head
 from eqpot.core.errors import ConfigError, DataError
 
 FORMATS = {".xyz": "extxyz", ".extxyz": "extxyz", ".cif": "cif", ".vasp": "vasp", ".pdb": "proteindatabank", ".db": "db"}
@@ -86,6 +87,7 @@ def md(
     mesh: Annotated[
         bool, typer.Option("--mesh", help="Charges of a large crystal interact on a mesh: faster from some hundred atoms on.")
     ] = False,
+    head: Head = None,
     allow_direct_forces: Annotated[
         bool, typer.Option("--allow-direct-forces", help="Run a potential whose forces do not conserve its energy.")
     ] = False,
@@ -98,7 +100,7 @@ def md(
     from eqpot.md import simulate
     from eqpot.potential import Potential
 
-    atoms, model = _read(structure, index), Potential.load(potential)
+    atoms, model = _read(structure, index), at_head(Potential.load(potential), head)
     model = model.using(mesh=atoms) if mesh else model
     moving = bool(atoms.get_velocities().any())
     how, draw = _ensemble(ensemble, temperature, final_temperature, timestep, pressure, cell.value, moving)
@@ -184,18 +186,22 @@ def md_progress(n_steps: int) -> Iterator[Callable[[Any], None]]:
 
 
 def _summary(run: Any, timestep: float) -> dict[str, Any]:
-    """The run in numbers; units in the names."""
+    """The run in numbers; units in the names. One that was taken up at its end has no new frames, and no means."""
+
+    def mean(values: Any) -> Any:
+        return None if values is None or not len(values) else values.mean()
+
     return {
         "steps": run.n_steps,
         "frames": len(run),
         "time_ps": run.n_steps * timestep / 1000,
-        "mean_temperature_K": run.temperature_K.mean(),
-        "mean_potential_energy_eV": run.potential_energy.mean(),
-        "mean_pressure_GPa": None if run.pressure_GPa is None else run.pressure_GPa.mean(),
+        "mean_temperature_K": mean(run.temperature_K),
+        "mean_potential_energy_eV": mean(run.potential_energy),
+        "mean_pressure_GPa": mean(run.pressure_GPa),
         "final_volume_A3": run.final.get_volume() if run.final.cell.rank == 3 else None,
         "energy_drift_meV_per_atom_per_ps": run.drift() if run.conserved_energy is not None and len(run) > 1 else None,
-        "mean_force_std_eV_per_A": run.mean_atom_std.mean(),
-        "max_force_std_eV_per_A": run.max_atom_std.max(),
+        "mean_force_std_eV_per_A": mean(run.mean_atom_std),
+        "max_force_std_eV_per_A": run.max_atom_std.max() if len(run) else None,
         "neighbor_list_rebuilds": run.rebuilds,
         "seconds": run.seconds,
         "ns_per_day": run.ns_per_day,

@@ -8,7 +8,8 @@ import typer
 
 from eqpot.cli.console import columns, console, facts, kernels, print_json
 from eqpot.cli.md import FORMATS, Precision, _read
-from eqpot.cli.relax import check_output, relax_progress, save, shown
+from eqpot.cli.relax import check_output, relax_progress, save, saving, shown
+from eqpot.cli.selection import Head, at_head
 
 
 class Interpolation(StrEnum):
@@ -33,17 +34,18 @@ def neb(
     precision: Annotated[
         Precision, typer.Option(help="mixed: network in float32, coordinates in float64; or all in one.")
     ] = Precision.mixed,
+    head: Head = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
     """Find the path of least energy between two minima, its barrier and its saddle. Relax both ends first (`eqpot relax`)."""
     from eqpot.md.neb import neb as find_path
     from eqpot.potential import Potential
 
-    first, last, model = _read(start, -1), _read(end, -1), Potential.load(potential)
+    first, last, model = _read(start, -1), _read(end, -1), at_head(Potential.load(potential), head)
     check_output(output, overwrite)
     options: dict[str, Any] = {"climb": climb, "spring": spring, "force_tolerance": force_tolerance, "max_steps": steps}
     options |= {"interpolation": interpolation.value, "precision": precision.value}
-    with relax_progress(steps) as progress:
+    with saving(output), relax_progress(steps) as progress:
         path = find_path(model, first, last, images, progress=progress, **options)
     save(output, path.images)
     summary = _summary(path)

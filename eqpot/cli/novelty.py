@@ -6,6 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from eqpot.cli.console import columns, console, facts, new_file, print_json
+from eqpot.cli.selection import Keys, UnitsOf, read_for
 
 
 def novelty(
@@ -13,6 +14,8 @@ def novelty(
     data: Annotated[
         list[str], typer.Argument(help="Structures, labelled or not: extended XYZ (.gz, .xz) or ASE database.", show_default=False)
     ],
+    key: Keys = None,
+    unit: UnitsOf = None,
     index: Annotated[str | None, typer.Option(help="Which frames, as a Python slice such as ':100' or '::10'.", show_default=False)] = None,
     output: Annotated[
         Path | None,
@@ -32,21 +35,19 @@ def novelty(
     Novelty is a distance in the space of the network's descriptors, one at the edge of what was trained on; doubt is its root mean square with σ in
     units of the largest σ usual there.
     """
-    from eqpot.cli.selection import as_slice
     from eqpot.core.errors import EqpotError
-    from eqpot.data import read
     from eqpot.potential import Potential
 
     target = new_file(output, overwrite) if output else None
     model = Potential.load(potential)
     if model.trust.domain is None:
         raise EqpotError(f"{potential}: does not know what it was trained on; give it the training structures: eqpot calibrate --domain")
-    frames = read(data, index=as_slice(index)).frames
+    frames = read_for(model, data, key, unit, index).frames
     results = model.predict_frames(frames)
     rows = sorted((_row(f, r) for f, r in zip(frames, results, strict=True)), key=lambda row: -row["doubt"])
     if target:
         order = sorted(range(len(frames)), key=lambda k: results[k].structure_doubt or 0.0, reverse=True)
-        _write(target, [frames[k] for k in order], [results[k] for k in order])
+        _write(target, [frames[k] for k in order], [results[k] for k in order], overwrite)
     outside = sum(row["largest_novelty"] > 1 for row in rows)
     if as_json:
         print_json({"structures": len(rows), "outside": outside, "ranking": rows})
@@ -73,14 +74,9 @@ def _row(frame: Any, result: Any) -> dict[str, Any]:
     }
 
 
-def _write(path: Path, frames: list[Any], results: list[Any]) -> None:
-    from ase.io import write
+def _write(path: Path, frames: list[Any], results: list[Any], overwrite: bool) -> None:
+    from eqpot.data.extxyz_write import write_extxyz
 
-    images = []
-    for frame, result in zip(frames, results, strict=True):
-        atoms = frame.structure.to_atoms()
-        atoms.info |= {"origin": frame.origin, "doubt": result.structure_doubt}
-        for name in ("novelty", "doubt", "atom_std"):
-            atoms.arrays[name] = getattr(result, name)
-        images.append(atoms)
-    write(path, images, format="extxyz")
+    info = [{"origin": f.origin, "doubt": r.structure_doubt} for f, r in zip(frames, results, strict=True)]
+    arrays = [{name: getattr(r, name) for name in ("novelty", "doubt", "atom_std")} for r in results]
+    write_extxyz(path, frames, info=info, arrays=arrays, overwrite=overwrite)

@@ -8,8 +8,9 @@ from typing import Annotated, Any
 
 import typer
 
-from eqpot.cli.console import console, facts, kernels, new_file, print_json, progress_bar
+from eqpot.cli.console import console, facts, kernels, new_file, print_json, progress_bar, status
 from eqpot.cli.md import FORMATS, Precision, _read
+from eqpot.cli.selection import Head, at_head
 
 
 class Cell(StrEnum):
@@ -42,6 +43,7 @@ def relax(
     precision: Annotated[
         Precision, typer.Option(help="mixed: network in float32, coordinates in float64; or all in one.")
     ] = Precision.mixed,
+    head: Head = None,
     index: Annotated[int, typer.Option(help="Which frame of the structure file; -1 is the last.")] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
@@ -49,11 +51,11 @@ def relax(
     from eqpot.md import minimize
     from eqpot.potential import Potential
 
-    atoms, model = _read(structure, index), Potential.load(potential)
+    atoms, model = _read(structure, index), at_head(Potential.load(potential), head)
     check_output(output, overwrite)
     options: dict[str, Any] = {"cell": cell.value, "method": method.value, "precision": precision.value, "max_steps": steps}
     options |= {"pressure_GPa": pressure, "force_tolerance": force_tolerance, "stress_tolerance_GPa": stress_tolerance}
-    with relax_progress(steps) as progress:
+    with saving(output), relax_progress(steps) as progress:
         relaxed = minimize.relax(model, atoms, trajectory=trajectory, overwrite=overwrite, progress=progress, **options)
     save(output, [relaxed.atoms])
     summary = _summary(relaxed)
@@ -93,6 +95,18 @@ def relax_progress(steps: int) -> Iterator[Callable[[Any], None]]:
             bar.update(task, description="relaxing", completed=p.n_evaluations - 1, news=news)
 
         yield show
+
+
+@contextmanager
+def saving(output: Path) -> Iterator[None]:
+    """Write what an interrupted search had come to, and say that it is not at its end."""
+    try:
+        yield
+    except KeyboardInterrupt as stop:
+        if reached := getattr(stop, "reached", None):
+            save(output, reached)
+            status.print(f"not converged; where it stood is in {output}")
+        raise
 
 
 def shown(value: Any) -> str:

@@ -23,12 +23,12 @@ def write_run_report(
 
 def calibration_line(potential: Any, path: Path) -> str:
     """Whether σ can be taken at its word, and if not, the command that may mend it; `path` is the potential's file."""
-    from eqpot.training.report_uncertainty import calibrated_on, has_sigma
+    from eqpot.training.report_uncertainty import calibrated_on
 
     calibration = potential.trust.calibration
     if calibration is not None and calibration.calibrated:
         return f"calibrated on {calibrated_on(calibration)} structures"
-    if not has_sigma(potential):
+    if not potential.has_sigma:
         return "not calibrated: no σ; set ensemble.members or ensemble.last_layer"
     why = f" ({calibration.fault}, of {calibrated_on(calibration)})" if calibration is not None else ""
     return f"not calibrated{why}: eqpot calibrate {path} HELD_OUT_STRUCTURES"

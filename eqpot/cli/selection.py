@@ -1,12 +1,12 @@
 """Choosing frames on the command line, and saying what their files call things."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import fields
 from typing import Annotated, Any
 
 import typer
 
-from eqpot.core.errors import DataError, EqpotError, did_you_mean
+from eqpot.core.errors import ConfigError, DataError, EqpotError, did_you_mean
 
 Keys = Annotated[list[str] | None, typer.Option(metavar="LABEL=NAME", help="Name of a label in the files, such as energy=E_dft.")]
 UnitsOf = Annotated[list[str] | None, typer.Option(metavar="KIND=UNIT", help="Unit of energy, length or stress, such as energy=Ry.")]
@@ -51,6 +51,55 @@ def as_units(entries: Sequence[str] | None) -> Any:
     from eqpot.data import Units
 
     return Units(**_pairs("--unit", "KIND=UNIT", entries, Units))
+
+
+Head = Annotated[str | None, typer.Option(help="Level of theory to run at, of a potential that knows several.", show_default=False)]
+
+
+def at_head(model: Any, head: str | None) -> Any:
+    """The potential of one level of theory.
+
+    Raises:
+        ConfigError: when it knows several and none is named: the first need not be the one that was trained last.
+        EqpotError: when it does not know it.
+    """
+    if head is not None:
+        return model.only(head)
+    if len(model.heads) > 1:
+        raise ConfigError(
+            f"--head: found a potential of {len(model.heads)} levels of theory ({', '.join(model.heads)}), expected the name of one"
+        )
+    return model
+
+
+def read_for(model: Any, data: Sequence[str], key: Sequence[str] | None, unit: Sequence[str] | None, index: str | None) -> Any:
+    """Structures for a potential: label names are those of its training where none are given; units are never guessed.
+
+    Raises:
+        DataError: see `eqpot.read`; also where the training declared a unit other than the default and nobody says what holds for these files.
+    """
+    from eqpot.data import LabelKeys, Units, read
+
+    source = model.metadata.get("config", {}).get("data", {})
+    usual, units = vars(Units()), as_units(unit)
+    said = {entry.partition("=")[0] for entry in unit or ()}
+    trained = {kind: name for kind, name in source.get("units", {}).items() if name != usual.get(kind) and kind not in said}
+    if trained:
+        of_training, others = (" ".join(f"--unit {kind}={name}" for kind, name in some) for some in (trained.items(), _usual(trained)))
+        raise DataError(
+            f"{', '.join(data)}: the potential was trained on files in other units than eV and Å, and nothing says what these are in; "
+            f"expected '{of_training}' if they are alike, '{others}' if not"
+        )
+    names = {} if key else {label: name for label, name in source.get("keys", {}).items() if name is not None}
+    try:
+        return read(list(data), keys=as_keys(key) if key else LabelKeys(**names), units=units, index=as_slice(index))
+    except DataError as error:
+        raise DataError(f"{error}; label names are those of the training, --key names others" if names else str(error)) from None
+
+
+def _usual(kinds: Iterable[str]) -> list[tuple[str, str]]:
+    usual = {"energy": "eV", "length": "Angstrom", "stress": "eV/A^3"}
+    return [(kind, usual[kind]) for kind in kinds]
 
 
 def _pairs(option: str, form: str, entries: Sequence[str] | None, record: Any) -> dict[str, str]:

@@ -35,7 +35,7 @@ def scores_of(evaluation: Any, name: str, full: bool) -> dict[str, Any]:
     pairs = errors_and_sigmas(evaluation)
     if not full:
         return {key: pairs[key].scores() for key in ("forces",) if key in pairs}
-    if not pairs and not any(r.energy_std or r.atom_std.any() for r in evaluation.results):
+    if not pairs and not any(r.energy_std or r.atom_std.any() or len(r.member_energies) > 1 for r in evaluation.results):
         raise EqpotError(f"{name}: {NO_SIGMA}")
     if not pairs:
         raise DataError("--uncertainty: found no labelled energies, forces or stress with a σ, expected at least one to judge σ by")

@@ -28,7 +28,7 @@ from eqpot.data.io import FORMATS, read, write
 from eqpot.data.keys import KNOWN, LabelKeys, Units
 from eqpot.data.plausibility import Finding, check, require_sane
 from eqpot.data.prepare import StoreWriter, prepare_store
-from eqpot.data.reference import ReferenceEnergies, fit_unknown, isolated_energies, reference_energies, subtract
+from eqpot.data.reference import ReferenceEnergies, fit_unknown, isolated_energies, reference_energies, references_by_head, subtract
 from eqpot.data.statistics import Statistics, statistics
 from eqpot.data.store import Frames, Store, group_names, is_store, isolated_atoms, key_numbers, shared_structures
 from eqpot.data.stream import FrameStream
@@ -61,6 +61,7 @@ __all__ = [
     "read",
     "read_extxyz",
     "reference_energies",
+    "references_by_head",
     "require_sane",
     "shared_structures",
     "statistics",

@@ -7,11 +7,10 @@ from typing import Any
 import numpy as np
 
 from eqpot.core.elements import symbol
-from eqpot.core.errors import DataError
 from eqpot.data.dataset import Dataset
 from eqpot.data.hygiene import Examination, Opinion, examine_labels
 from eqpot.data.plausibility import Finding, check
-from eqpot.data.reference import ReferenceEnergies, reference_energies
+from eqpot.data.reference import ReferenceEnergies, references_by_head
 from eqpot.data.statistics import Statistics, statistics
 
 MAX_FORMULAS = 10
@@ -33,7 +32,7 @@ class Inspection:
         groups: frames per group.
         label_counts: frames with each kind of label.
         n_duplicates: frames whose structure occurred before.
-        reference: E0 per element.
+        references: E0 per element, of each level of theory by its name.
         statistics: sizes, energies, forces, stress, distances.
         findings: what is suspicious about the set, errors first.
         hygiene: which frames are suspicious, and why.
@@ -47,7 +46,7 @@ class Inspection:
     groups: dict[str, int]
     label_counts: dict[str, int]
     n_duplicates: int
-    reference: ReferenceEnergies
+    references: dict[str, ReferenceEnergies]
     statistics: Statistics
     findings: tuple[Finding, ...]
     hygiene: Examination
@@ -56,7 +55,7 @@ class Inspection:
         """Plain dicts, lists, strings and numbers."""
         return {
             **vars(self),
-            "reference": asdict(self.reference),
+            "references": {head: asdict(reference) for head, reference in self.references.items()},
             "statistics": asdict(self.statistics),
             "findings": [asdict(f) for f in self.findings],
             "hygiene": self.hygiene.as_dict(),
@@ -72,11 +71,9 @@ def inspect(dataset: Dataset, opinion: Opinion | None = None) -> Inspection:
     """
     hygiene = examine_labels(dataset, opinion)
     findings = [f for f in check(dataset) if not _named(f, hygiene)]
-    try:
-        reference = reference_energies(dataset)
-    except DataError as error:
-        reference = ReferenceEnergies(dict.fromkeys(dataset.elements, 0.0), "none", 0, len(dataset.elements), str(error))
-        findings.append(Finding("warning", "reference-energies", None, str(error)))
+    references = references_by_head(dataset)
+    if dataset.label_counts()["energy"]:
+        findings += [Finding("warning", "reference-energies", None, r.message) for r in references.values() if r.source == "none"]
     formulas = Counter(f.structure.formula for f in dataset)
     numbers, counts = np.unique(np.concatenate([f.structure.numbers for f in dataset]), return_counts=True) if len(dataset) else ((), ())
     return Inspection(
@@ -88,8 +85,8 @@ def inspect(dataset: Dataset, opinion: Opinion | None = None) -> Inspection:
         groups=dataset.groups,
         label_counts=dataset.label_counts(),
         n_duplicates=len(dataset) - len(set(dataset.structure_keys)),
-        reference=reference,
-        statistics=statistics(dataset, reference),
+        references=references,
+        statistics=statistics(dataset, references),
         findings=tuple(findings),
         hygiene=hygiene,
     )

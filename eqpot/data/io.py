@@ -16,6 +16,7 @@ from eqpot.data.extxyz import MAX_BYTES, read_extxyz
 from eqpot.data.extxyz_write import write_extxyz
 from eqpot.data.keys import LabelKeys, Units
 from eqpot.data.raw import to_frames
+from eqpot.data.store import is_store
 from eqpot.data.tokens import printable
 from eqpot.graph.structure import Frame
 
@@ -97,6 +98,8 @@ def _checked(file: Path) -> Path:
 
 def _require_file(file: Path) -> Path:
     if file.is_dir():
+        if is_store(file):
+            raise DataError(f"{file}: found a store, expected a file; eqpot fit and inspect take stores, Python has eqpot.data.Store.open")
         raise DataError(f"{file}: found a folder, expected a file; give its files, or a pattern such as '{file}/*.extxyz'")
     if not file.exists():
         near = difflib.get_close_matches(file.name, [p.name for p in file.parent.iterdir()], 1) if file.parent.is_dir() else []

@@ -17,7 +17,7 @@ KNOWN: Final = {
     "forces": ("forces", "REF_forces", "ref_forces", "dft_forces", "DFT_forces", "dft_force", "force"),
     "stress": ("stress", "REF_stress", "ref_stress", "dft_stress", "DFT_stress"),
     "virial": ("virial", "REF_virial", "ref_virial", "dft_virial", "DFT_virial", "virials"),
-    "charges": ("charges", "REF_charges", "ref_charges"),
+    "charges": ("charges", "REF_charges", "ref_charges", "charge"),
     "dipole": ("dipole", "REF_dipole", "ref_dipole"),
     "total_charge": CHARGE_KEYS,
     "group": ("config_type", "group"),
@@ -25,6 +25,8 @@ KNOWN: Final = {
     "head": ("head",),
 }
 """Names tried for each label when none is given, first match wins; all names of one label that occur together must agree."""
+AMBIGUOUS: Final = "charge"
+"""A name of the total charge where it stands per frame, and of the partial charges where it stands per atom, as ASE writes them."""
 INPUTS: Final = ("total_charge", "group")
 """What belongs to a structure, or only names it, and is read also when labels are not wanted."""
 

@@ -79,7 +79,7 @@ def _check(dataset: Dataset) -> list[Finding]:
 
     checks: tuple[Callable[[Dataset], list[Finding]], ...] = (
         unit_checks.length_unit, unit_checks.energy_unit, unit_checks.force_unit, unit_checks.energy_forces, unit_checks.stress_sign,
-        mixed_oracles, overlaps, large_forces, zero_forces, energy_outliers, total_charges, conflicting_labels,
+        mixed_oracles, overlaps, large_forces, zero_forces, energy_outliers, total_charges, conflicting_labels, stress_without_volume,
     )  # fmt: skip
     return [finding for one in checks for finding in one(dataset)]
 
@@ -174,6 +174,16 @@ def total_charges(dataset: Dataset) -> list[Finding]:
                     )
                 )
     return _many("error", "total-charge", dataset, found)
+
+
+def stress_without_volume(dataset: Dataset) -> list[Finding]:
+    """Stress of slabs and wires: it takes no part, for a potential predicts none without a volume."""
+    found = [i for i, f in enumerate(dataset) if f.labels.stress is not None and not f.structure.pbc.all()]
+    if not found:
+        return []
+    where = dataset[found[0]].origin or f"frame {found[0]}"
+    message = f"stress: found one on {len(found)} frames that are not periodic in all directions, the first {where}: it is not used"
+    return [Finding("warning", "stress-without-volume", None, message)]
 
 
 def energy_outliers(dataset: Dataset) -> list[Finding]:

@@ -15,7 +15,7 @@ from eqpot.core.errors import DataError
 from eqpot.core.version import VERSION as PACKAGE_VERSION
 from eqpot.data.dataset import Dataset, is_isolated_atom, structure_key, update_hash
 from eqpot.data.plausibility import large_forces, mixed_oracles, overlaps, require_allowed, require_sane
-from eqpot.data.reference import ReferenceEnergies, reference_energies
+from eqpot.data.reference import references_by_head
 from eqpot.data.shards import LABELS, frame_bytes, synchronize, write_shard
 from eqpot.data.statistics import statistics
 from eqpot.data.store import COLUMNS, FORMAT, HEADER, INDEX, VERSION, Store, checksum, open_folder
@@ -131,7 +131,7 @@ class StoreWriter:
         store = Store(folder, np.arange(folder.header["frames"]))
         sampled = store.sample(SAMPLE)
         warnings = [finding.message for finding in require_sane(sampled, self.allow)]
-        facts = {"of_frames": len(sampled), **asdict(statistics(sampled, _reference(sampled)))}
+        facts = {"of_frames": len(sampled), **asdict(statistics(sampled, references_by_head(sampled)))}
         counts = {"label_counts": store.label_counts(), "elements": list(store.elements)}
         self._write_header({**folder.header, **counts, "statistics": facts, "warnings": warnings})
         self._publish()
@@ -165,14 +165,6 @@ class StoreWriter:
             self.path.rename(aside)
         self.temporary.rename(self.path)
         synchronize(self.path.parent)
-
-
-def _reference(frames: Dataset) -> ReferenceEnergies:
-    """Reference energies for the description of a set; zero when the data do not fix them."""
-    try:
-        return reference_energies(frames)
-    except DataError as error:
-        return ReferenceEnergies(dict.fromkeys(frames.elements, 0.0), "none", 0, len(frames.elements), str(error))
 
 
 def prepare_store(

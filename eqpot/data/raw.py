@@ -12,7 +12,7 @@ from typing import Any, Final
 import numpy as np
 
 from eqpot.core.errors import DataError
-from eqpot.data.keys import LabelKeys, Units
+from eqpot.data.keys import AMBIGUOUS, LabelKeys, Units
 from eqpot.data.tokens import printable, scalar, vector
 from eqpot.graph.structure import Frame, Labels, Structure
 
@@ -41,8 +41,10 @@ class RawFrame:
     arrays: dict[str, Any]
     origin: str
 
-    def get(self, name: str) -> Any:
-        """The value stored under a name, per atom or per frame; None when absent."""
+    def get(self, name: str, label: str) -> Any:
+        """The value of a label stored under a name, per atom or per frame; None when absent."""
+        if name == AMBIGUOUS:
+            return (self.arrays if label == "charges" else self.info).get(name)
         return self.arrays[name] if name in self.arrays else self.info.get(name)
 
 
@@ -94,7 +96,7 @@ def _scaled(structure: Structure, factor: float) -> Structure:
 def _value(raw: RawFrame, label: str, names: tuple[str, ...], structure: Structure, units: Units) -> Any:
     """One label in internal units from the first of `names`; the others must not say something else."""
     on = not names or _is_on(raw, _SWITCHES.get(label, f"config_{label}_weight"))
-    found = [(name, _convert(label, name, raw.get(name), units)) for name in names if on and raw.get(name) is not None]
+    found = [(name, _convert(label, name, raw.get(name, label), units)) for name in names if on and raw.get(name, label) is not None]
     if not found:
         return None
     if found[0][0] != names[0]:

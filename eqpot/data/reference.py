@@ -55,6 +55,21 @@ def subtract(dataset: Dataset, reference: ReferenceEnergies) -> np.ndarray:
     return np.array([f.labels.energy - reference.total(f.structure) for f in dataset if f.labels.energy is not None])
 
 
+def references_by_head(dataset: Dataset) -> dict[str, ReferenceEnergies]:
+    """E0 of each level of theory by its name, with zeros where the data say nothing: for descriptions, which shall not fail."""
+    parts: dict[str, list[Frame]] = {}
+    for frame in dataset:
+        parts.setdefault(frame.head, []).append(frame)
+    return {head: _or_zeros(Dataset(tuple(frames))) for head, frames in parts.items()} or {"": _or_zeros(dataset)}
+
+
+def _or_zeros(dataset: Dataset) -> ReferenceEnergies:
+    try:
+        return reference_energies(dataset)
+    except DataError as error:
+        return ReferenceEnergies(dict.fromkeys(dataset.elements, 0.0), "none", 0, len(dataset.elements), str(error))
+
+
 def reference_energies(
     dataset: Dataset, elements: Sequence[str] | None = None, given: Mapping[str, float] | None = None
 ) -> ReferenceEnergies:

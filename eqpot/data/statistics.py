@@ -1,5 +1,6 @@
 """Numbers that describe a data set: sizes, energies after E0, force and stress scales, shortest distances."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -47,11 +48,11 @@ class Statistics:
     shortest: dict[str, float]
 
 
-def statistics(dataset: Dataset, reference: ReferenceEnergies) -> Statistics:
-    """Describe a dataset relative to its reference energies."""
+def statistics(dataset: Dataset, references: Mapping[str, ReferenceEnergies]) -> Statistics:
+    """Describe a dataset relative to the reference energies of its levels of theory, by their names."""
     sizes = [len(f) for f in dataset]
     extended = [f for f in dataset if f.labels.energy is not None and not is_isolated_atom(f)]
-    energies = np.array([(energy_of(f) - reference.total(f.structure)) / len(f) for f in extended])
+    energies = np.array([(energy_of(f) - references[f.head].total(f.structure)) / len(f) for f in extended])
     with_forces = [f for f in dataset if f.labels.forces is not None]
     forces = np.concatenate([forces_of(f) for f in with_forces]) if with_forces else np.zeros((0, 3))
     numbers = np.concatenate([f.structure.numbers for f in with_forces]) if with_forces else np.zeros(0, int)

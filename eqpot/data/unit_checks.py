@@ -6,6 +6,7 @@ X–H bonds (30–50 eV/Å²), dE = −F·dR between similar frames, and the bul
 can be compared they stay silent.
 """
 
+from collections.abc import Iterator
 from itertools import pairwise
 from typing import Final
 
@@ -91,17 +92,44 @@ def energy_unit(dataset: Dataset) -> list[Finding]:
         return []  # not one factor for all: another zero of energy, such as that of valence electrons
     for unit, factor in ENERGY_UNITS.items():
         for wrong, suspect in ((typical * factor, f"{unit} declared as eV"), (typical / factor, f"eV declared as {unit}")):
-            if unit != "eV" and abs(wrong - 1) < 0.02:
+            if unit != "eV" and abs(wrong - 1) < 0.02 and not _are_in_eV(dataset):
                 what = f"energy: found {typical:.4g} × the all-electron total energy of these atoms"
                 message = f"{what}, expected 1 (or a different zero of energy); suspected: {suspect}; declare the units of the file"
                 return [Finding("error", "energy-unit", None, message)]
     return []
 
 
+def _are_in_eV(dataset: Dataset) -> bool:
+    """Whether the forces are those of X–H bonds in eV/Å and the energies their potential: then valence energies only look like another unit."""
+    found = [_STIFFNESS[0] < stiffness < _STIFFNESS[1] for _, _, stiffness in _stiffness(_with_hydrogen(dataset))]
+    return bool(found) and all(found) and _works_out(dataset)
+
+
+def _works_out(dataset: Dataset) -> bool:
+    steps = _steps(dataset)
+    if steps is not None:
+        slope, score = _trend(steps)
+        return score > 0.7 and abs(slope - 1) < 0.3
+    alike = _alike(dataset)
+    return alike is not None and alike[1] > _ALIKE and 1 / _FACTOR < alike[0] < _FACTOR
+
+
 def force_unit(dataset: Dataset) -> list[Finding]:
     """Stiffness of X–H bonds (−slope of the force on H along the bond against its length), then the size of forces."""
-    frames = sample([f for f in dataset if f.labels.forces is not None], SAMPLE)
-    return _stiffness([f for f in frames if 1 in f.structure.numbers]) or _force_size(frames)
+    for name, normal, stiffness in _stiffness(_with_hydrogen(dataset)):
+        if not _STIFFNESS[0] < stiffness < _STIFFNESS[1]:
+            suspect = min(_FORCE_UNITS, key=lambda unit: abs(np.log(stiffness / normal / _FORCE_UNITS[unit])))
+            message = f"forces: found a stiffness of {stiffness:.3g} eV/Å² for {name}–H bonds, expected 20 to 60"
+            return [Finding("error", "force-unit", None, f"{message}; suspected: {suspect}; declare the units of the file")]
+    return _force_size(_with_forces(dataset))
+
+
+def _with_forces(dataset: Dataset) -> list[Frame]:
+    return sample([f for f in dataset if f.labels.forces is not None], SAMPLE)
+
+
+def _with_hydrogen(dataset: Dataset) -> list[Frame]:
+    return [f for f in _with_forces(dataset) if 1 in f.structure.numbers]
 
 
 def _force_size(frames: list[Frame]) -> list[Finding]:
@@ -114,18 +142,14 @@ def _force_size(frames: list[Frame]) -> list[Finding]:
     ]
 
 
-def _stiffness(frames: list[Frame]) -> list[Finding]:
+def _stiffness(frames: list[Frame]) -> Iterator[tuple[str, float, float]]:
+    """Of C–H, N–H and O–H bonds, where there are enough of them: the heavier element, what is normal and what was found [eV/Å²]."""
     for heavy, name, normal in ((6, "C", 32), (7, "N", 42), (8, "O", 46)):
         bonds = [_bonds(f, heavy) for f in frames if heavy in f.structure.numbers]
         length, force = np.concatenate(bonds, axis=1) if bonds else np.zeros((2, 0))
         if len(length) < 50 or length.std() < 0.005 or force.std() == 0 or np.corrcoef(length, force)[0, 1] > -0.8:
             continue
-        stiffness = -np.cov(length, force)[0, 1] / length.var(ddof=1)
-        if not _STIFFNESS[0] < stiffness < _STIFFNESS[1]:
-            suspect = min(_FORCE_UNITS, key=lambda unit: abs(np.log(stiffness / normal / _FORCE_UNITS[unit])))
-            message = f"forces: found a stiffness of {stiffness:.3g} eV/Å² for {name}–H bonds, expected 20 to 60"
-            return [Finding("error", "force-unit", None, f"{message}; suspected: {suspect}; declare the units of the file")]
-    return []
+        yield name, normal, -np.cov(length, force)[0, 1] / length.var(ddof=1)
 
 
 def _bonds(frame: Frame, heavy: int) -> np.ndarray:
@@ -139,11 +163,10 @@ def _bonds(frame: Frame, heavy: int) -> np.ndarray:
 
 def energy_forces(dataset: Dataset) -> list[Finding]:
     """dE against −F·dR between neighbouring frames of a trajectory; where there are none, between frames that are alike."""
-    steps = np.array([_step(a, b) for a, b in pairwise(dataset) if _neighbours(a, b)]).reshape(-1, 2)
-    if len(steps) < 20 or not steps.any(0).all():
+    steps = _steps(dataset)
+    if steps is None:
         return _energy_forces_of_any_order(dataset)
-    work, change = steps.T
-    slope, score = work @ change / (work @ work), np.corrcoef(work, change)[0, 1]
+    slope, score = _trend(steps)
     what = f"energy against forces: found dE = {slope:.3g}·(−F·dR) with correlation {score:.2f} over {len(steps)} steps, expected 1"
     for unit, factor in ENERGY_UNITS.items():
         if score > 0.95 and unit != "eV" and abs(slope * factor - 1) < 0.15:
@@ -155,19 +178,37 @@ def energy_forces(dataset: Dataset) -> list[Finding]:
     return []
 
 
-def _energy_forces_of_any_order(dataset: Dataset) -> list[Finding]:
-    """Frames that are alike are not near: what counts is a factor beyond all doubt, and that they are near enough for energy and work to agree at all.
+def _steps(dataset: Dataset) -> np.ndarray | None:
+    """Work and change of the energy between neighbouring frames [steps, 2]; None where there are too few to tell."""
+    steps = np.array([_step(a, b) for a, b in pairwise(dataset) if _neighbours(a, b)]).reshape(-1, 2)
+    return steps if len(steps) >= 20 and steps.any(0).all() else None
+
+
+def _trend(steps: np.ndarray) -> tuple[float, float]:
+    """Slope of the change against the work, and their correlation."""
+    work, change = steps.T
+    return float(work @ change / (work @ work)), float(np.corrcoef(work, change)[0, 1])
+
+
+def _alike(dataset: Dataset) -> tuple[float, float, int] | None:
+    """Ratio of the change of the energy to the work between frames that are alike, correlation of their ranks, and number of pairs; None if too few.
 
     Ranks and medians, because one step over a repulsive wall outweighs all others.
     """
     steps = similar_steps(dataset)
     if len(steps) < 20 or not (size := np.median(np.abs(steps), 0)).all():
-        return []
+        return None
     score = np.corrcoef(*steps.argsort(0).argsort(0).T)[0, 1]
-    slope = float(np.sign(score) * size[1] / size[0])
-    if abs(score) < _ALIKE or 1 / _FACTOR < slope < _FACTOR:
+    return float(np.sign(score) * size[1] / size[0]), abs(score), len(steps)
+
+
+def _energy_forces_of_any_order(dataset: Dataset) -> list[Finding]:
+    """Frames that are alike are not near: what counts is a factor beyond all doubt, and that they are near enough for energy and work to agree at all."""
+    found = _alike(dataset)
+    if found is None or found[1] < _ALIKE or 1 / _FACTOR < found[0] < _FACTOR:
         return []
-    what = f"energy against forces: found dE = {slope:.3g}·(−F·dR) with correlation {score:.2f} between {len(steps)} pairs of similar frames, expected 1"
+    slope, score, pairs_alike = found
+    what = f"energy against forces: found dE = {slope:.3g}·(−F·dR) with correlation {score:.2f} between {pairs_alike} pairs of similar frames, expected 1"
     unit = min(ENERGY_UNITS, key=lambda u: abs(np.log(abs(slope) * ENERGY_UNITS[u])))
     suspect = "gradients in place of forces (sign)" if slope < 0 else f"energies in {unit} and forces in eV/Å"
     return [Finding("error", "energy-forces", None, f"{what}; suspected: {suspect}")]

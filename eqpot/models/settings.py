@@ -63,8 +63,8 @@ class ModelSettings(Config):
         return self.model_copy(update=changes)
 
     def archived(self) -> dict[str, Any]:
-        """All keys as JSON values, from which the same configuration is built again."""
-        return self.model_dump(mode="json")
+        """All keys as JSON values, from which the same configuration is built again; of the mesh for a cell, which is no part of a potential, nothing."""
+        return self.model_dump(mode="json", exclude={"mesh"})
 
 
 class NamedSettings(ModelSettings):

@@ -137,6 +137,11 @@ class Potential:
         """Standard deviation of labels, the same everywhere, as it was learned with the loss: energy [eV/atom], forces [eV/Å], …; else empty."""
         return self.metadata.get("noise", {})
 
+    @property
+    def has_sigma(self) -> bool:
+        """Whether anything gives a standard deviation: several members, a last layer, or noise that was learned."""
+        return bool(self.n_members > 1 or self.trust.last_layer or self.label_noise or self.spec.config.noise)
+
     def head_index(self, head: str | None) -> int:
         """Index of a level of theory; None and the empty name mean the first.
 

@@ -99,7 +99,7 @@ class Trust:
         calibration: of σ; see `Calibration`.
         domain: surroundings that were seen; see `Domain`.
         last_layer: σ of a single member; see `LastLayer`.
-        seen: 32 bits of the key of each structure that the potential was trained on, so that it is not judged by them; int32, [structures].
+        seen: 64 bits (in older files 32) of the key of each structure that the potential was trained on, so that it is not judged by them; [structures].
     """
 
     calibration: Calibration | None = None

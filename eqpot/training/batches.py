@@ -186,6 +186,8 @@ class Batches:
             known = {"energy": sample.energy, **{name: getattr(labels, name) for name in ("forces", "stress", "charges", "dipole")}}
             if sample.host.structure.pbc.any():
                 known["dipole"] = None  # a periodic structure has no one dipole
+            if not sample.host.structure.pbc.all():
+                known["stress"] = None  # none is predicted without a volume
             for name, value in known.items():
                 if value is not None:
                     place = rows if name in ("forces", "charges") else g

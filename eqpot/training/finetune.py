@@ -32,6 +32,7 @@ class Start:
         own: those of the head of the new frames, [elements].
         train: new frames with their head, and replayed ones.
         notes: what a user should know.
+        seen: keys of the structures that the base was trained on, as in `Trust`; None if it does not know.
     """
 
     spec: ModelSpec
@@ -40,6 +41,7 @@ class Start:
     own: np.ndarray
     train: Dataset
     notes: tuple[str, ...]
+    seen: np.ndarray | None
 
 
 def start_from(config: FitConfig, train: Dataset, replay: Dataset | None) -> Start:
@@ -77,7 +79,7 @@ def start_from(config: FitConfig, train: Dataset, replay: Dataset | None) -> Sta
         mixed += replayed(config, replay)
     spec = ModelSpec(model, elements, wide, config.training.backend, config.training.products)
     seeds = [config.seed * 1009 + k for k in range(config.ensemble.members)]
-    return Start(spec, widened(base, spec, source, seeds), references, references[target], mixed, tuple(notes))
+    return Start(spec, widened(base, spec, source, seeds), references, references[target], mixed, tuple(notes), base.trust.seen)
 
 
 def _heads(base: Potential, name: str | None) -> tuple[tuple[str, ...], str]:

@@ -86,7 +86,7 @@ def know_itself(potential: Potential, config: EnsembleConfig, problem: Problem, 
         potential = fit_last_layer(potential, known, config.last_layer, config.readouts, config.readout_forces)
     if calibration is not None:
         potential = calibrate(potential, calibration)
-    return fit_domain(remember(potential, problem.frames), known)
+    return fit_domain(remember(potential, problem.frames, problem.seen), known)
 
 
 def wrong_labels(problem: Problem, potential: Potential, file: Path | None) -> list[str]:

@@ -78,14 +78,9 @@ def calibration_verdict(potential: Potential) -> str:
     """In words: 'yes: …' with the method and the number of structures, or 'no: …' with the reason."""
     calibration = potential.trust.calibration
     if calibration is None:
-        return "no: it was given no structures for that (data.calibrate, or eqpot calibrate)" if has_sigma(potential) else "no: it has no σ"
+        return "no: it was given no structures for that (data.calibrate, or eqpot calibrate)" if potential.has_sigma else "no: it has no σ"
     how = f"{calibration.method}, on {calibrated_on(calibration)} structures"
     return f"yes: {how}" if calibration.calibrated else f"no: {calibration.fault} ({how})"
-
-
-def has_sigma(potential: Potential) -> bool:
-    """Whether there is anything that could be calibrated: several members, a last layer, or noise."""
-    return bool(potential.n_members > 1 or potential.trust.last_layer or potential.label_noise or potential.spec.config.noise)
 
 
 def calibrated_on(calibration: Calibration) -> int:

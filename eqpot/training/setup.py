@@ -37,6 +37,7 @@ from eqpot.training.held_out import (
     require_usable,
 )
 from eqpot.training.samples import Sample, StoredSamples, make_samples
+from eqpot.uncertainty.calibrate import require_fresh
 
 KNOWN_FRAMES = 20_000
 """Of a store, at most so many frames, drawn at random, settle checks, reference energies and normalization."""
@@ -66,6 +67,7 @@ class Problem:
         warnings: what a user should know about the data, one line each.
         frames: those trained on.
         initial: parameters to start from, with a member axis; None for random ones.
+        seen: keys of what the base of fine-tuning was trained on; see `Start`.
     """
 
     spec: ModelSpec
@@ -79,6 +81,7 @@ class Problem:
     warnings: tuple[str, ...]
     frames: Frames
     initial: Params | None = None
+    seen: np.ndarray | None = None
 
 
 def load_data(config: FitConfig, train: Frames | None = None, valid: Frames | None = None) -> Parts:
@@ -170,7 +173,9 @@ def make_problem(config: FitConfig, train: Frames, valid: Frames, test: Frames |
     if config.finetune:
         replay = read_replay(config, frames)
         start = _start(config, frames, known, replay)
-        spec, frames, e0, initial, measured_of = start.spec, start.train, start.references, start.params, start.train
+        spec, frames, e0, initial, seen, measured_of = start.spec, start.train, start.references, start.params, start.seen, start.train
+        if calibrate is not None:
+            require_fresh(seen, calibrate)
         reference = ReferenceEnergies(
             dict(zip(spec.elements, start.own, strict=True)), "fine-tuning", len(spec.elements), len(spec.elements), ""
         )
@@ -183,7 +188,12 @@ def make_problem(config: FitConfig, train: Frames, valid: Frames, test: Frames |
     else:
         elements = tuple(sorted({*train.elements, *valid.elements}, key=atomic_number))
         model = config.model.changed(heads=tuple(config.data.heads)) if config.data.heads else config.model
-        spec, initial, measured_of = ModelSpec(model, elements, Normalization()), None, [f for f in known if not is_isolated_atom(f)]
+        spec, initial, seen, measured_of = (
+            ModelSpec(model, elements, Normalization()),
+            None,
+            None,
+            [f for f in known if not is_isolated_atom(f)],
+        )
         trained = frames.elements
     for name, part in held.items():
         require_usable(config, spec, trained, name, part, _known(part, config.seed, "")[0], known)
@@ -203,7 +213,9 @@ def make_problem(config: FitConfig, train: Frames, valid: Frames, test: Frames |
     more += require_comparable(config, held_out, predicted, frames.label_counts())
     messages = (*filter(None, [reference.message]), *notes, *more, *warnings)
     flat = tuple(map(float, np.ravel(e0)))
-    return Problem(spec, reference, flat, samples, make_samples(held_out, **make), with_stress, hashes, sizes, messages, frames, initial)
+    return Problem(
+        spec, reference, flat, samples, make_samples(held_out, **make), with_stress, hashes, sizes, messages, frames, initial, seen
+    )
 
 
 def read_replay(config: FitConfig, frames: Frames) -> Dataset | None:

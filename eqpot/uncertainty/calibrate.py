@@ -20,7 +20,7 @@ import numpy as np
 from eqpot.core.errors import DataError
 from eqpot.data import Dataset, Frames, isolated_atoms, key_numbers
 from eqpot.graph import Frame
-from eqpot.potential import Calibration, Potential, QuantityCalibration, SigmaMap, Trust
+from eqpot.potential import Calibration, Potential, QuantityCalibration, Result, SigmaMap, Trust
 from eqpot.potential.calibration import ANY, LEVELS
 from eqpot.uncertainty.conformal import conformal_radii
 from eqpot.uncertainty.samples import Sample, collect
@@ -37,6 +37,13 @@ OFF_COVERAGE = 0.05
 OFF_SIGMA = 0.25
 """The largest ENCE of cross-validated σ' of the forces, and how far their root mean square in units of it may be off one."""
 PLAIN = (50, 68, 90, 95)
+ALIKE, OTHER_UNIT = 0.9, 4.0
+"""Correlation of forces from which on their size can be compared, and the factor that is another unit; the nearest one is kcal/mol, 23."""
+OTHER_ZERO = 1.0
+"""Typical error of the energy [eV/atom] that no trained potential has."""
+HOW = "Declare what the files use: --unit and --key, or eqpot.read(…, units=…, keys=…)"
+TIE = 1e-5
+"""Values of σ that differ by less, relatively, are one."""
 
 
 def calibrate(potential: Potential, frames: Iterable[Frame], method: Method = "isotonic") -> Potential:
@@ -48,7 +55,7 @@ def calibrate(potential: Potential, frames: Iterable[Frame], method: Method = "i
         method: 'isotonic' (a function of σ) or 'scale' (a factor), for each element with enough structures.
 
     Raises:
-        DataError: for fewer than 10 structures, no labels, or frames that the potential was trained on.
+        DataError: for fewer than 10 structures, no labels, labels that are in other units than the potential's, or frames that it was trained on.
         StructureError: naming a frame that the potential cannot judge.
     """
     if method not in get_args(Method):
@@ -56,9 +63,11 @@ def calibrate(potential: Potential, frames: Iterable[Frame], method: Method = "i
     frames = tuple(frames)
     if len(frames) < FEWEST:
         raise DataError(f"calibrate: found {len(frames)} structures, expected at least {FEWEST} that the potential was not trained on")
-    _require_fresh(potential, frames)
+    require_fresh(potential.trust.seen, Dataset(frames))
     bare = replace(potential, trust=Trust(last_layer=potential.trust.last_layer))  # all that σ comes from
-    samples = collect(frames, bare.predict_frames(frames))
+    results = bare.predict_frames(frames)
+    _require_same_quantities(frames, results)
+    samples = collect(frames, results)
     if not samples:
         raise DataError(
             "calibrate: found no σ above zero beside a label; expected labelled frames, and a potential of several members, "
@@ -68,24 +77,44 @@ def calibrate(potential: Potential, frames: Iterable[Frame], method: Method = "i
     return replace(potential, trust=replace(potential.trust, calibration=calibration))
 
 
-def remember(potential: Potential, frames: Frames) -> Potential:
-    """The same potential, which from now on refuses to be calibrated on these frames."""
-    keys = key_numbers(frames)[~isolated_atoms(frames)]
-    seen = np.unique(keys.astype(np.uint32)).view(np.int32)
-    return replace(potential, trust=replace(potential.trust, seen=seen))
+def remember(potential: Potential, frames: Frames, before: np.ndarray | None = None) -> Potential:
+    """The same potential, which from now on refuses to be calibrated on these frames, and on what its base has `seen` before."""
+    keys = key_numbers(frames)[~isolated_atoms(frames)].view(np.int64)
+    if before is not None:
+        keys = np.concatenate([keys.astype(before.dtype), before])
+    return replace(potential, trust=replace(potential.trust, seen=np.unique(keys)))
 
 
-def _require_fresh(potential: Potential, frames: tuple[Frame, ...]) -> None:
-    """Raise a DataError for frames that were trained on; chance alone takes one in 2³² / structures for another."""
-    if potential.trust.seen is None:
+def require_fresh(seen: np.ndarray | None, frames: Frames) -> None:
+    """Raise a DataError for frames that were trained on; chance alone takes one in 2⁶⁴ (in old files 2³²) / structures for another."""
+    if seen is None:
         return
-    data = Dataset(frames)
-    old = np.isin(key_numbers(data).astype(np.uint32), potential.trust.seen.view(np.uint32)) & ~isolated_atoms(data)
+    old = np.isin(key_numbers(frames).view(np.int64).astype(seen.dtype), seen) & ~isolated_atoms(frames)
     if old.any():
         first = frames[int(old.argmax())].origin or f"frame {old.argmax()}"
         raise DataError(
             f"calibrate: {old.sum()} of {len(frames)} structures were trained on, the first is {first}; errors there say nothing about others: "
             "expected structures that were held out"
+        )
+
+
+def _require_same_quantities(frames: tuple[Frame, ...], results: list[Result]) -> None:
+    """Raise a DataError for labels that no potential of the same quantity can be so far from: they would be calibrated as any others."""
+    forces = [(f.labels.forces, r.forces) for f, r in zip(frames, results, strict=True) if f.labels.forces is not None]
+    label, predicted = (
+        (np.concatenate([np.ravel(side) for side in pair]) for pair in zip(*forces, strict=True)) if forces else np.zeros((2, 0))
+    )
+    if predicted.any() and label.any() and (np.corrcoef(label, predicted)[0, 1] > ALIKE):
+        ratio = float((label @ predicted) / (predicted @ predicted))
+        if not 1 / OTHER_UNIT < ratio < OTHER_UNIT:
+            raise DataError(
+                f"calibrate: forces of the labels are {ratio:.3g} times those predicted, expected about one: in another unit? {HOW}"
+            )
+    energies = [abs(f.labels.energy - r.energy) / len(f) for f, r in zip(frames, results, strict=True) if f.labels.energy is not None]
+    if energies and (typical := float(np.median(energies))) > OTHER_ZERO:
+        raise DataError(
+            f"calibrate: energies of the labels are typically {typical:.3g} eV/atom off those predicted, expected below {OTHER_ZERO:g}: in another unit, or "
+            f"with another zero? {HOW}, or leave the energies out (energy='')"
         )
 
 
@@ -147,7 +176,10 @@ def _isotonic(sample: Sample) -> SigmaMap:
     from scipy.optimize import isotonic_regression
 
     order = np.argsort(sample.sigma)
-    bins = np.array_split(order, max(1, min(MOST_BINS, len(order) // ROWS_PER_BIN)))
+    ends = np.linspace(0, len(order), max(1, min(MOST_BINS, len(order) // ROWS_PER_BIN)) + 1).astype(int)[1:-1]
+    grown = sample.sigma[order]
+    ends = np.unique(np.searchsorted(grown, grown[ends] * (1 - TIE)))  # equal σ share a bin: a function has one value there
+    bins = np.split(order, ends[ends > 0])
     square = np.array([(sample.lengths[b] ** 2).mean() for b in bins])
     count = np.array([len(b) for b in bins], float)
     at = np.array([np.log(sample.sigma[b]).mean() for b in bins])
@@ -185,15 +217,15 @@ def _checks(sample: Sample, fold: np.ndarray, structures: int) -> dict[str, Any]
     """What holds on structures left out: coverage of intervals, and whether errors are as large as σ' says."""
     scores, groups = _scores(sample, vector=False)
     fold = np.repeat(fold, sample.dimensions)
-    inside = {level: np.zeros(len(scores), bool) for level in PLAIN}
+    inside: dict[int, list[np.ndarray]] = {level: [] for level in PLAIN}
     for k in range(FOLDS):
         radii = conformal_radii(scores[fold != k], groups[fold != k], [level / 100 for level in PLAIN])
-        for level, radius in zip(PLAIN, radii, strict=False):
-            inside[level][fold == k] = scores[fold == k] <= radius
+        for level, radius in zip(PLAIN, radii, strict=False):  # fewer radii where the others are too few for a level
+            inside[level].append(scores[fold == k] <= radius)
     return {
         "structures": structures,
         "rows": len(sample),
-        "coverage": {str(level): round(float(held.mean()), 4) for level, held in inside.items() if held.any()},
+        "coverage": {str(level): round(float(np.concatenate(held).mean()), 4) for level, held in inside.items() if len(held) == FOLDS},
         "ence": round(ence(sample.lengths, sample.sigma), 4),
         "factor": round(calibration_factor(sample.lengths, sample.sigma), 4),
     }
@@ -202,7 +234,9 @@ def _checks(sample: Sample, fold: np.ndarray, structures: int) -> dict[str, Any]
 def _fault(checks: dict[str, Any]) -> str:
     """Why the forces (or what was labelled instead) are not calibrated, in words; empty if they are."""
     name, found = next((n, checks[n]) for n in ("forces", "energy", "stress") if n in checks)
-    covered = found["coverage"].get("90", 0.0)
+    covered = found["coverage"].get("90")
+    if covered is None:
+        return f"{found['structures']} structures are too few to test 90 % intervals of the {name}"
     slack = OFF_COVERAGE + 1 / found["structures"]  # what finite numbers of structures add to be safe
     if abs(covered - 0.9) > slack:
         return f"90 % intervals of the {name} hold {100 * covered:.0f} % of structures left out"

@@ -108,6 +108,41 @@ def test_a_level_of_theory_can_be_named(files, run):
         run("two.safetensors", head="low")
 
 
+def test_units_of_other_files_are_never_guessed(files, run):
+    """A potential of files in kcal/mol: whoever evaluates it says what these files are in, and gets the errors in eV."""
+    model = Potential.load(files / "two.safetensors")
+    data = {"units": {"energy": "kcal/mol", "length": "Angstrom", "stress": None}, "keys": {"energy": "E_kcal", "forces": None}}
+    dataclasses.replace(model, metadata={**model.metadata, "config": {"data": data}}).save(files / "kcal.safetensors")
+    frames = read([str(files / "data.xyz")])
+    write(files / "kcal.xyz", [f.replace(labels=Labels(f.labels.energy * 23.0605, f.labels.forces * 23.0605)) for f in frames])
+    (files / "kcal.xyz").write_text((files / "kcal.xyz").read_text().replace(" energy=", " E_kcal="))
+    with pytest.raises(DataError, match="--unit energy=kcal/mol' if they are alike, '--unit energy=eV' if not"):
+        run("kcal.safetensors", "kcal.xyz")
+    found = json.loads(run("kcal.safetensors", "kcal.xyz", unit=["energy=kcal/mol"], as_json=True))
+    plain = json.loads(run("two.safetensors", as_json=True))
+    for name in ("energy", "forces"):
+        assert found[name]["mae"] == pytest.approx(plain[name]["mae"], rel=1e-3)
+    again = json.loads(run("kcal.safetensors", "data.xyz", unit=["energy=eV"], key=["energy=energy"], as_json=True))
+    assert again["energy"]["mae"] == plain["energy"]["mae"]
+    with pytest.raises(DataError, match=r"found no key 'E_kcal' for energy .* --key names others"):
+        run("kcal.safetensors", "data.xyz", unit=["energy=eV"])
+
+
+def test_structures_without_labels_are_an_error(files, run):
+    write(files / "bare.xyz", [f.replace(labels=Labels()) for f in read([str(files / "data.xyz")])])
+    with pytest.raises(DataError, match=r"bare\.xyz: found no labels to compare with"):
+        run("two.safetensors", "bare.xyz")
+
+
+def test_json_is_json_for_one_frame(run):
+    """Rank correlations of one structure are no numbers; JSON has none for that but null."""
+
+    def refuse(word):
+        raise AssertionError(word)
+
+    json.loads(run("two.safetensors", uncertainty=True, as_json=True, index="0"), parse_constant=refuse)
+
+
 def test_labels_without_a_sigma_are_not_enough(run):
     with pytest.raises(DataError, match="no labelled energies, forces or stress"):
         run("two.safetensors", data="charges.xyz", uncertainty=True)

@@ -45,6 +45,13 @@ def test_suspicious_frames_are_written_with_reasons_and_never_over_a_file(data, 
     assert inspect(data, "--write-suspicious", target, "--overwrite").returncode == 0
 
 
+def test_units_and_names_in_brackets_are_printed(data, tmp_path):
+    name = tmp_path / "train[v2].extxyz"
+    name.write_bytes(data.read_bytes())
+    text = inspect(name).stdout
+    assert "energy above reference [eV/atom]" in text and "train[v2].extxyz:frame 30" in text
+
+
 def test_a_potential_can_be_the_judge(data, tmp_path, potential):
     path = potential.save(tmp_path / "p.safetensors")
     result = inspect(data, "--potential", path)
@@ -69,7 +76,7 @@ def test_labels_under_other_names_and_in_other_units(tmp_path):
     result = inspect(tmp_path / "h2.extxyz", "--key", "energy=E_dft", "--unit", "energy=Hartree", "--unit", "length=Bohr", "--json")
     found = json.loads(result.stdout)
     assert found["label_counts"]["energy"] == 3 and found["statistics"]["shortest"]["H-H"] == pytest.approx(1.4 * 0.529177, rel=1e-5)
-    assert sum(found["reference"]["values"].values()) == pytest.approx(-1.01 / 2 * 27.2114, rel=1e-4)
+    assert sum(found["references"][""]["values"].values()) == pytest.approx(-1.01 / 2 * 27.2114, rel=1e-4)
     wrong = inspect(tmp_path / "h2.extxyz", "--key", "enrgy=E_dft")
     assert wrong.returncode == 1 and "--key: found 'enrgy=E_dft', expected LABEL=NAME (did you mean 'energy'?)" in wrong.stderr
 

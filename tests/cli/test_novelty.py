@@ -9,7 +9,7 @@ from ase.io import read as read_ase
 from eqpot.cli.console import console
 from eqpot.cli.novelty import novelty as novelty_command
 from eqpot.core.errors import EqpotError
-from eqpot.data import write
+from eqpot.data import read, write
 from eqpot.graph import Frame, Labels, Structure
 from eqpot.uncertainty import fit_domain
 
@@ -75,6 +75,12 @@ def test_the_file_has_the_scores_of_each_atom(run, frames, tmp_path):
         assert atoms.arrays["novelty"].max() == pytest.approx(row["largest_novelty"], rel=1e-4)
         assert atoms.arrays["atom_std"].max() == pytest.approx(row["largest_std"], rel=1e-4)
         assert np.sqrt(np.mean(atoms.arrays["doubt"] ** 2)) == pytest.approx(row["doubt"], rel=1e-4)
+
+
+def test_labels_stay_with_the_structures(run, tmp_path):
+    target = tmp_path / "ranked.extxyz"
+    run(output=target)
+    assert all(f.labels.charges is not None for f in read(target))
 
 
 def test_a_file_is_not_replaced_unless_asked(run, tmp_path):

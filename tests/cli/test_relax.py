@@ -1,5 +1,6 @@
 """`eqpot relax` and `eqpot neb` parse, run, print."""
 
+import dataclasses
 import json
 
 import numpy as np
@@ -12,6 +13,7 @@ from typer.testing import CliRunner
 from eqpot.cli.neb import neb
 from eqpot.cli.relax import relax
 from eqpot.core.errors import EqpotError
+from eqpot.potential import Potential
 
 app = Typer()
 app.command()(relax)
@@ -87,3 +89,37 @@ def test_bad_input_is_one_line(files, tmp_path, monkeypatch, words, reason):
 def test_help_is_for_scientists(verb, words):
     text = CliRunner().invoke(app, [verb, "--help"], env={"COLUMNS": "200"}).stdout
     assert all(word in text for word in words)
+
+
+def test_an_interrupt_keeps_where_the_search_stood(files, tmp_path, monkeypatch):
+    from eqpot.md.relaxation import Harvest
+
+    take = Harvest._take
+
+    def stop(self, shots):
+        take(self, shots)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Harvest, "_take", stop)
+    out = tmp_path / "out.extxyz"
+    result = _run(files, "relax", "start.xyz", "--force-tolerance", "1e-6", "-o", out)
+    assert result.exit_code != 0 and "not converged; where it stood is in" in " ".join(result.output.split())
+    assert np.abs(read(out).positions - read(files / "start.xyz").positions).max() > 0
+
+
+def test_a_level_of_theory_is_named_where_there_are_several(files, tmp_path):
+    """Of two heads with other reference energies: neither is taken unasked, each gives its own energy."""
+    base = Potential.load(files / "toy.safetensors")
+    norm = dataclasses.replace(base.spec.normalization, shift=2 * base.spec.normalization.shift)
+    spec = dataclasses.replace(base.spec, config=base.spec.config.changed(heads=("old", "new")), normalization=norm)
+    both = Potential(spec, spec.init_members([0, 1]), (*base.reference_energies, *(e - 3.0 for e in base.reference_energies)))
+    both.save(files / "heads.safetensors")
+    arguments = ["relax", str(files / "heads.safetensors"), str(files / "start.xyz"), "--steps", "0", "--json"]
+    refused = CliRunner().invoke(app, [*arguments, "-o", str(tmp_path / "a.extxyz")])
+    assert isinstance(refused.exception, EqpotError) and "2 levels of theory (old, new)" in str(refused.exception)
+    energies = []
+    for head in both.heads:
+        found = CliRunner().invoke(app, [*arguments, "--head", head, "-o", str(tmp_path / f"{head}.extxyz")], catch_exceptions=False)
+        energies.append(json.loads(found.stdout)["energy_eV"])
+        assert energies[-1] == pytest.approx(both.predict(read(files / "start.xyz"), head).energy, abs=1e-4)
+    assert energies[0] - energies[1] == pytest.approx(6, abs=0.5)

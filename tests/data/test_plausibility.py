@@ -1,13 +1,26 @@
 """Sound data pass, whatever their kind; the same data in another unit or sign do not."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from eqpot.core.errors import DataError
-from eqpot.data import Dataset, LabelKeys, Units, check, inspect, read, reference_energies, require_sane, statistics
+from eqpot.data import (
+    Dataset,
+    LabelKeys,
+    Units,
+    check,
+    inspect,
+    is_isolated_atom,
+    read,
+    reference_energies,
+    references_by_head,
+    require_sane,
+    statistics,
+)
 from eqpot.data.unit_checks import energy_forces
 from eqpot.graph.structure import Frame, Labels, Structure
 
@@ -139,13 +152,13 @@ def test_perfect_crystals_without_forces_by_symmetry_among_others_pass():
 def test_a_slab_with_no_third_vector_has_distances():
     slab = Structure(np.array([29, 29]), np.array([[0, 0, 0], [0, 0, 2.0]]), np.diag([2.5, 2.5, 0.0]), np.array([True, True, False]))
     dataset = Dataset((Frame(slab),))
-    assert statistics(dataset, reference_energies(dataset)).shortest == {"Cu-Cu": 2.0}
+    assert statistics(dataset, references_by_head(dataset)).shortest == {"Cu-Cu": 2.0}
 
 
 def test_statistics_of_a_set_made_by_hand(water):
     forces = np.array([[3.0, 0, 0], [0, 1, 0], [0, 0, 1]])
     dataset = Dataset((water(-14.0, forces=forces), water(-11.0, 0.1), Frame(water().structure)))
-    s = statistics(dataset, reference_energies(dataset, given={"H": -1.0, "O": -6.0}))
+    s = statistics(dataset, {"": reference_energies(dataset, given={"H": -1.0, "O": -6.0})})
     assert (s.n_frames, s.n_atoms, s.atoms_min, s.atoms_mean, s.atoms_max) == (3, 9, 3, 3.0, 3)
     assert s.energy_mean == pytest.approx(-1.5)
     assert s.energy_std == pytest.approx(0.5)
@@ -182,6 +195,33 @@ def test_declared_units_pass_the_checks(tmp_path, shared_file):
 def test_valence_only_energies_are_not_taken_for_another_unit():
     """GFN2-xTB counts valence electrons only; for ethanol that happens to be 1/13.6 of all electrons, which isolated atoms disprove."""
     assert not [f for f in check(read(SHIPPED)) if f.severity == "error"]
+
+
+def test_valence_only_energies_without_isolated_atoms_are_told_by_forces_and_bonds():
+    """The stiffness of C–H bonds says that forces are in eV/Å, and the energies are their potential; without forces nobody can know."""
+    molecules = Dataset(tuple(f for f in read(SHIPPED) if not is_isolated_atom(f)))
+    assert not [f for f in check(molecules) if f.severity == "error"]
+    for change, code in (({"energy": 1 / 13.6057}, "force-unit"), ({"energy": 23.06}, "force-unit")):
+        assert code in {f.code for f in check(rescaled(molecules, **change))}
+    without = Dataset(tuple(f.replace(labels=Labels(energy=f.labels.energy)) for f in molecules))
+    assert [f.code for f in check(without) if f.severity == "error"] == ["energy-unit"]
+
+
+def test_a_stress_without_a_volume_is_said_not_to_be_used():
+    slab = Structure([29, 29], [[0, 0, 0], [2.5, 0, 0]], np.diag([5.0, 3.0, 12.0]), (True, True, False))
+    crystal = replace(slab, pbc=np.ones(3, bool))
+    findings = check(Dataset(tuple(Frame(s, Labels(stress=0.01 * np.eye(3)), origin=f"f{k}") for k, s in enumerate((crystal, slab)))))
+    (found,) = [f for f in findings if f.code == "stress-without-volume"]
+    assert found.severity == "warning" and "on 1 frames" in found.message and "f1" in found.message
+
+
+def test_levels_of_theory_have_reference_energies_of_their_own(water):
+    """Two levels 1,000 eV apart: each describes its own frames, and neither is an outlier of the other."""
+    frames = [water(zero - 14.2, 0.01 * k).replace(head=head) for head, zero in (("a", -1000.0), ("b", 0.0)) for k in range(5)]
+    found = inspect(Dataset(tuple(frames)))
+    totals = {head: found.references[head].total(frames[0].structure) for head in ("a", "b")}
+    assert totals["b"] - totals["a"] == pytest.approx(1000, abs=0.1)
+    assert found.statistics.energy_std < 0.1
 
 
 def test_charges_sum_to_the_total_charge():

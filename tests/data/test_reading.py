@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from ase.calculators.singlepoint import SinglePointCalculator
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
@@ -142,6 +143,23 @@ def test_a_label_can_be_switched_off_in_a_frame(tmp_path):
     with pytest.raises(DataError, match=r"config_forces_weight: found 0.5, expected 0 .* or 1; .* \(config_weight\)"):
         read_text(tmp_path, text.replace("config_forces_weight=1", "config_forces_weight=0.5"))
     assert read_text(tmp_path, text.replace("config_forces_weight=1", "config_forces_weight=0.5"), keys=LabelKeys(forces=""))
+
+
+@pytest.mark.parametrize("column", [True, False])
+def test_charge_is_of_the_atoms_per_atom_and_of_the_structure_per_frame(column, tmp_path):
+    """ASE writes partial charges of a calculator as a column 'charge', and a total charge as it was called in info."""
+    header, atom = ("species:S:1:pos:R:3:charge:R:1 charge=1.0", " 0.5") if column else ("species:S:1:pos:R:3 charge=1.0", "")
+    (frame,) = read_text(tmp_path, f"2\nProperties={header}\nH 0 0 0{atom}\nH 0 0 0.8{atom}\n")
+    assert frame.structure.charge == 1.0
+    assert frame.labels.charges is None if not column else np.array_equal(frame.labels.charges, [0.5, 0.5])
+
+
+def test_what_ase_writes_of_a_calculator_with_charges_is_read(tmp_path, water):
+    atoms = water().structure.to_atoms()
+    atoms.calc = SinglePointCalculator(atoms, energy=-1.0, charges=np.array([-0.6, 0.3, 0.3]))
+    atoms.write(tmp_path / "a.extxyz")
+    (frame,) = read(tmp_path / "a.extxyz")
+    assert frame.structure.charge == 0.0 and np.array_equal(frame.labels.charges, [-0.6, 0.3, 0.3])
 
 
 def test_the_oracle_of_a_label_goes_with_it(tmp_path):

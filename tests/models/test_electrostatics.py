@@ -221,10 +221,11 @@ def test_equilibrated_charges_go_where_they_are_drawn_to(draw):
 
 
 def charged(spec, params, atoms):
-    """A potential in float64 whose charges are up to 0.2 e: without biases they are in proportion to the last weights."""
+    """A potential in float64 whose charges are up to 0.2 e: without biases they are in proportion to the last weights and those of the elements."""
     potential = Potential(spec, params, (0.0,) * len(spec.elements)).astype("float64")
-    readout = params["terms"]["network"]["outputs"]["charges"]["weights"]
-    readout[max(readout)] = readout[max(readout)] * (0.2 / np.abs(potential.predict(atoms).charges).max())
+    outputs, factor = params["terms"]["network"]["outputs"], 0.2 / np.abs(potential.predict(atoms).charges).max()
+    for place, last in ((outputs["charges"]["weights"], max(outputs["charges"]["weights"])), (outputs, "element_charges")):
+        place[last] = place[last] * factor
     return Potential(spec, params, potential.reference_energies).astype("float64")
 
 

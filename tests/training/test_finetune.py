@@ -49,6 +49,15 @@ def test_a_run_goes_on_when_its_base_has_moved_but_not_when_it_has_changed(base,
         tuned(other, frames, tmp_path / "run")
 
 
+def test_what_the_base_was_trained_on_may_not_calibrate_what_comes_of_it(base, frames):
+    """Neither after the fine-tuning nor in it, and there it is said before anything is trained."""
+    new = tuned(base, frames[:12])
+    old = eqpot.Potential.load(base)
+    assert set(old.trust.seen) <= set(new.trust.seen)
+    with pytest.raises(DataError, match="structures were trained on"):
+        eqpot.fit({"data": {"valid": 8, "calibrate": 10}, "ensemble": {"members": 2}, "finetune": {"base": str(base)}, **REST}, frames)
+
+
 def test_a_new_element_changes_nothing_for_the_known_ones(base, frames, toy):
     chain, label = toy
     rng = np.random.default_rng(3)

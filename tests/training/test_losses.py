@@ -66,11 +66,23 @@ def test_missing_labels_take_no_part(frames):
     first, second, third = list(frames)[:3], list(frames)[3:6], list(frames)[6:8]
     energies = [Frame(f.structure, Labels(energy=f.labels.energy)) for f in first]
     forces = [Frame(f.structure, Labels(forces=f.labels.forces)) for f in second]
-    stresses = [Frame(f.structure, Labels(stress=(k + 1) * np.eye(3))) for k, f in enumerate(third)]
+    stresses = [Frame(boxed(f.structure), Labels(stress=(k + 1) * np.eye(3))) for k, f in enumerate(third)]
     mixed = terms_of(energies + forces + stresses)
     assert float(mixed["energy"]) == pytest.approx(float(terms_of(first)["energy"]), rel=1e-5)
     assert float(mixed["forces"]) == pytest.approx(float(terms_of(second)["forces"]), rel=1e-5)
     assert float(mixed["stress"]) == pytest.approx((1 + 4) / 3 / 2, rel=1e-5)
+
+
+def boxed(structure, pbc=(True, True, True)):
+    """The same atoms in a box, which gives a stress a volume to refer to."""
+    return replace(structure, cell=10 * np.eye(3), pbc=np.array(pbc))
+
+
+def test_a_stress_without_a_volume_takes_no_part(frames):
+    """A slab has none that is predicted: its label would be compared with zero."""
+    crystal, slab = (boxed(f.structure, pbc) for f, pbc in zip(list(frames)[:2], ((True,) * 3, (True, True, False)), strict=True))
+    terms = terms_of([Frame(s, Labels(stress=k * np.eye(3))) for k, s in ((1.0, crystal), (5.0, slab))])
+    assert float(terms["stress"]) == pytest.approx(1 / 3, rel=1e-5)
 
 
 def test_no_label_at_all_gives_zero_not_nan(frames):
@@ -132,7 +144,7 @@ def test_noise_per_atom_is_the_likelihood_of_a_normal_distribution(frames):
 
 def test_with_noise_per_atom_other_quantities_have_a_trained_one(frames):
     """The stress beside likelihoods of energies and forces is a likelihood too, with a σ of its own, and beta does not act on it."""
-    labelled = [Frame(f.structure, Labels(f.labels.energy, f.labels.forces, 0.2 * np.eye(3))) for f in list(frames)[:2]]
+    labelled = [Frame(boxed(f.structure), Labels(f.labels.energy, f.labels.forces, 0.2 * np.eye(3))) for f in list(frames)[:2]]
     config = LossConfig(noise="atoms", beta=0.5)
     assert trained_sigmas(config, with_stress=True, with_charges=True) == ["stress", "charges", "dipole"]
     assert trained_sigmas(config, with_stress=False, with_charges=False) == []

@@ -154,6 +154,64 @@ def test_one_member_of_a_calibrated_ensemble_is_not_calibrated(potential, labell
     assert calibrate(potential, labelled).member(0).trust.calibration is None
 
 
+@pytest.mark.parametrize("order", [1, -1])
+@pytest.mark.parametrize("rounding", [0.0, 1e-7])
+def test_one_sigma_for_all_becomes_the_root_mean_square_error(order, rounding):
+    """Learned noise is the same everywhere: whatever the order of the errors, its map has one value."""
+    rng = np.random.default_rng(0)
+    s = sample(rng, 60, lambda true, rng: np.full(len(true), 0.1) * (1 + rounding * rng.normal(size=len(true))))
+    rows = np.argsort(s.lengths)[::order]
+    s = replace(s, errors=s.errors[rows], groups=s.groups[rows])
+    assert fit_maps(s, "isotonic")["*"](np.array([0.1, 0.1 * (1 + rounding)])) == pytest.approx(np.sqrt((s.lengths**2).mean()), rel=1e-3)
+
+
+@pytest.mark.parametrize(("count", "testable"), [(10, False), (11, False), (12, True), (23, True)])
+def test_what_too_few_structures_cannot_test_is_not_said(count, testable):
+    """Folds of 10 structures leave 8, which can vouch for 8/9 and not for 0.9."""
+    found = fit_calibration({"forces": sample(np.random.default_rng(1), count, exact)}, "scale")
+    coverage = found.checks["forces"]["coverage"]
+    assert ("90" in coverage) == testable and "95" not in coverage
+    assert testable or found.fault == f"{count} structures are too few to test 90 % intervals of the forces"
+    assert all(abs(held - int(level) / 100) < 0.15 for level, held in coverage.items())
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda r: Labels(23.06 * r.energy, 23.06 * r.forces), r"forces of the labels are 23\.1 times those predicted"),
+        (lambda r: Labels(r.energy - 1000, r.forces), "energies of the labels are typically 333 eV/atom off"),
+    ],
+    ids=["kcal/mol", "another zero"],
+)
+def test_labels_of_other_units_or_zeros_are_refused(potential, labelled, change, words):
+    with pytest.raises(DataError, match=words):
+        calibrate(potential, [f.replace(labels=change(potential.predict(f.structure))) for f in labelled])
+
+
+def test_a_structure_is_known_by_all_bits_of_its_key_but_in_old_files(potential, labelled):
+    """32 bits take one in 4,000 new structures for one of a million: files that have no more are compared by those."""
+    from eqpot.data import Dataset, key_numbers
+
+    keys = key_numbers(Dataset(tuple(labelled[:1]))).view(np.int64)
+    for seen, known in ((keys, True), (keys ^ (1 << 40), False), (keys.astype(np.int32), True)):
+        one = replace(potential, trust=replace(potential.trust, seen=seen))
+        if known:
+            with pytest.raises(DataError, match="1 of 20 structures were trained on"):
+                calibrate(one, labelled[:20])
+        else:
+            assert calibrate(one, labelled[:20]).trust.calibration
+
+
+def test_what_the_base_was_trained_on_is_remembered(potential, labelled, tmp_path):
+    from eqpot.data import Dataset
+
+    base = remember(potential, Dataset(tuple(labelled[:1])))
+    for before in (base.trust.seen, base.trust.seen.astype(np.int32)):
+        again = Potential.load(remember(potential, Dataset(tuple(labelled[1:2])), before).save(tmp_path / "p.safetensors"))
+        with pytest.raises(DataError, match="2 of 20 structures were trained on"):
+            calibrate(again, labelled[:20])
+
+
 def test_frames_that_were_trained_on_are_refused(potential, labelled):
     from eqpot.data import Dataset
 
