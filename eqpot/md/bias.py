@@ -120,6 +120,7 @@ class SphericalWall(PositionBias):
         return SphericalWall(self.radius, np.asarray(self.center, float) - centre, self.force_constant)
 
     def check(self, n_atoms: int) -> None:
+        _vector("SphericalWall.center", self.center)
         _positive("SphericalWall.radius", self.radius)
         _positive("SphericalWall.force_constant", self.force_constant)
 
@@ -148,6 +149,8 @@ class PlanarWall(PositionBias):
         return PlanarWall(np.asarray(self.point, float) - centre, self.normal, self.force_constant)
 
     def check(self, n_atoms: int) -> None:
+        _vector("PlanarWall.point", self.point)
+        _vector("PlanarWall.normal", self.normal)
         _positive("PlanarWall.normal, its length", np.linalg.norm(np.asarray(self.normal, float)))
         _positive("PlanarWall.force_constant", self.force_constant)
 
@@ -181,6 +184,11 @@ class UncertaintyBias(Bias):
     def check(self, n_atoms: int) -> None:
         _positive("UncertaintyBias.height", self.height)
         _positive("UncertaintyBias.width", self.width)
+
+
+def _vector(name: str, value: Any) -> None:
+    if not (np.shape(value) == (3,) and np.isfinite(np.asarray(value, float)).all()):
+        raise SimulationError(f"{name}: found {value!r:.80}, expected three numbers")
 
 
 def _positive(name: str, value: Any) -> None:

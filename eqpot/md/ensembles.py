@@ -88,10 +88,10 @@ class Ensemble:
         """Whether there is a conserved quantity."""
         return True
 
-    def degrees_of_freedom(self, n_free: int, n_fixed: int = 0, rotates: bool = True) -> int:
-        """3N for N free atoms; 3 less where momentum is conserved (unless atom is single or others are fixed), 3 less where angular
-        momentum is zero and is conserved."""
-        if not self.conserves_momentum or n_fixed or n_free == 1:
+    def degrees_of_freedom(self, n_free: int, anchored: bool = False, rotates: bool = True) -> int:
+        """3N for N free atoms; 3 less where momentum is conserved (unless the atom is single, others are fixed, or restraints take it up), 3 less where
+        angular momentum is zero and is conserved."""
+        if not self.conserves_momentum or anchored or n_free == 1:
             return 3 * n_free
         return 3 * n_free - 3 - (0 if rotates else 2 if n_free == 2 else 3)
 
@@ -124,7 +124,7 @@ def require(name: str, value: Any, low: Number, high: Number, closed: bool = Fal
     Raises:
         SimulationError: naming the quantity, what was found and the range.
     """
-    ok = isinstance(value, int | float) or hasattr(value, "__float__")
+    ok = np.ndim(value) == 0 and (isinstance(value, int | float) or hasattr(value, "__float__"))
     number = float(value) if ok else math.nan
     if not (low < number <= high or (closed and number == low)):
         raise SimulationError(f"{name}: found {value!r}, expected a number in {'[' if closed else '('}{low:g}, {high:g}]")

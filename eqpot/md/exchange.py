@@ -9,6 +9,7 @@ from jaxtyping import Float, Int
 
 from eqpot.core.errors import SimulationError
 from eqpot.core.units import KB
+from eqpot.graph import Structure
 from eqpot.md.driver import Driver
 from eqpot.md.ensembles import Ensemble
 from eqpot.md.run import open_session, require_integer
@@ -21,7 +22,7 @@ class Exchange:
 
     Attributes:
         temperatures_K: ascending, [T].
-        energies: potential energy at each temperature just before each attempt, [attempts, T] in eV.
+        energies: energy at each temperature just before each attempt, that of the potential and of `biases`, [attempts, T] in eV.
         positions: at each temperature at that time, [attempts, T, atoms, 3] in Å.
         replicas: which replica was at each temperature, [attempts + 1, T].
         acceptance: part of the attempts that succeeded between neighbouring temperatures, [T − 1].
@@ -62,7 +63,7 @@ def replica_exchange(
         result = replica_exchange(potential, atoms, [CSVR(T) for T in (300, 380, 480, 600)], n_attempts=200)
 
     All replicas run in one compiled program. After each `steps_between` steps neighbouring temperatures (the even pairs, then the odd ones) trade their
-    configurations with probability min(1, exp((1/k_BT_i − 1/k_BT_j)·(E_i − E_j))); momenta are rescaled by √(T_new/T_old).
+    configurations with probability min(1, exp((1/k_BT_i − 1/k_BT_j)·(E_i − E_j))), E with the energy of biases; momenta are rescaled by √(T_new/T_old).
 
     Args:
         potential: see `simulate`.
@@ -74,7 +75,7 @@ def replica_exchange(
         options: of `simulate`, but for trajectories.
 
     Raises:
-        SimulationError: see `simulate`; for temperatures that do not ascend, or when a replica breaks, naming it.
+        SimulationError: see `simulate`; for temperatures that do not ascend, other ensembles, starts of unlike systems, or when a replica breaks, naming it.
 
     Reference: Sugita and Okamoto, Chem. Phys. Lett. 314, 141 (1999).
     """
@@ -84,6 +85,7 @@ def replica_exchange(
     if useless := {"trajectory", "resume", "overwrite", "every", "keep", "progress"} & options.keys():
         raise SimulationError(f"replica_exchange: found {', '.join(sorted(useless))}, which it has no use for")
     starts = list(atoms) if isinstance(atoms, list | tuple) else [atoms] * len(ensembles)
+    _require_alike([Structure.from_atoms(start) for start in starts])
     session = open_session(potential, starts, list(ensembles), n_attempts * steps_between, None, seed=seed, every=steps_between, **options)
     with session.precision():
         return _exchange(session.driver, temperatures, n_attempts, steps_between, np.random.default_rng(seed), session.final)
@@ -99,7 +101,7 @@ def _exchange(
         for k, status in enumerate(driver.statuses):
             if status:
                 raise SimulationError(f"the replica at {kelvin[k]:g} K stopped at step {driver.steps[k]}: {status.text}")
-        energies.append([frame.potential_energy for frame in frames if frame])
+        energies.append([frame.potential_energy + frame.bias_energy for frame in frames if frame])
         positions.append([frame.positions for frame in frames if frame])
         order = np.arange(len(kelvin))
         for low in range(attempt % 2, len(kelvin) - 1, 2):
@@ -119,6 +121,21 @@ def _temperatures(ensembles: Sequence[Ensemble]) -> np.ndarray:
     found = [getattr(e, "temperature_K", None) for e in ensembles]
     if len(found) < 2 or not all(isinstance(t, float) for t in found) or sorted(set(found)) != found:  # type: ignore[type-var]
         raise SimulationError(f"temperatures: found {found}, expected at least two constant ones that ascend")
-    if any(e.chain_length for e in ensembles):
-        raise SimulationError("replica_exchange: found NVT, whose thermostats have momenta of their own; expected CSVR or Langevin")
+    for ensemble in ensembles:
+        if ensemble.chain_length or ensemble.flexible:
+            why = "whose cell has a work of its own" if ensemble.flexible else "whose thermostats have momenta of their own"
+            raise SimulationError(f"replica_exchange: found {type(ensemble).__name__}, {why}; expected CSVR or Langevin")
     return np.array(found, float)
+
+
+def _require_alike(starts: Sequence[Structure]) -> None:
+    """Replicas trade places: they must be copies of one system, in one cell."""
+    first = starts[0]
+    for number, other in enumerate(starts):
+        same = {
+            "atoms": np.array_equal(first.numbers, other.numbers),
+            "cells": np.allclose(first.cell, other.cell) and np.array_equal(first.pbc, other.pbc),
+            "total charges": first.charge == other.charge,
+        }
+        if different := [name for name, equal in same.items() if not equal]:
+            raise SimulationError(f"replica_exchange: starts 0 and {number} have different {different[0]}, expected copies of one system")

@@ -1,13 +1,14 @@
 """Trajectories in H5MD 1.1, for long runs: compact, exact, readable in part, and readable after any kill.
 
 Layout (https://nongnu.org/h5md): `particles/all/{position,velocity,force,force_std}`, `particles/all/box/edges` and `observables/*`, each
-with `value`, `step`, `time`
-(one shared pair); `species`, `mass` are fixed. Units are written beside every value; NaN where a run has no such quantity.
+with `value`, `step`, `time` (one shared pair); `species`, `mass` are fixed, as are `eqpot/total_charge` and, of atoms, `eqpot/fixed`. Units are
+written beside every value; NaN where a run has no such quantity.
 
 Space for all frames is set aside when the file is made. A frame then touches nothing but its own numbers, so a run that dies leaves a good file, and a full
 disk is noticed at the start. Steps are written after all else; a frame that has not been written has step −1; `close` cuts it off.
 """
 
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -47,6 +48,7 @@ class H5MD(Trajectory):
         import h5py
 
         self.path, self.whole, self.n_atoms = path, resume or 0, len(system.structure)
+        _require_space(path, (n_frames - self.whole) * (13 * self.n_atoms + 28) * 8)
         self.file = h5py.File(path, mode if resume is None else "r+")
         self.columns: dict[str, Any] = {}
         if resume is None:
@@ -141,3 +143,15 @@ class H5MD(Trajectory):
         particles["species"] = system.structure.numbers
         particles["mass"] = system.masses
         particles["mass"].attrs["unit"] = "amu"
+        self.file["eqpot/total_charge"] = float(system.structure.charge)
+        self.file["eqpot/total_charge"].attrs["unit"] = "e"
+        self.file["eqpot/fixed"] = system.fixed
+
+
+def _require_space(path: Path, needed: int) -> None:
+    """Raise a SimulationError where the disk has no room for a file that takes all of it at once: HDF5 leaves ruins behind."""
+    free = shutil.disk_usage(path.parent).free
+    if needed > free:
+        raise SimulationError(
+            f"{path}: cannot be written (needs {needed / 1e6:.3g} MB for all frames, {free / 1e6:.3g} MB are free); take fewer frames"
+        )

@@ -141,10 +141,16 @@ def neb(
         _run(descent, None)
         _check_relaxed(descent, tolerance)
         descent.allow(max_steps + 1)
-        _run(descent, progress)
-        if climb:
-            descent.resume(lambda band: replace(band, climb=jnp.ones_like(band.climb), tolerance=jnp.full_like(band.tolerance, tolerance)))
+        try:
             _run(descent, progress)
+            if climb:
+                descent.resume(
+                    lambda band: replace(band, climb=jnp.ones_like(band.climb), tolerance=jnp.full_like(band.tolerance, tolerance))
+                )
+                _run(descent, progress)
+        except KeyboardInterrupt as stop:
+            stop.reached = _path(descent, first, potential.offset_of(first.structure)).images  # type: ignore[attr-defined]
+            raise
         return _path(descent, first, potential.offset_of(first.structure))
 
 

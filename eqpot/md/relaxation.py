@@ -92,11 +92,17 @@ class Harvest:
 
         Raises:
             SimulationError: when one breaks.
+            KeyboardInterrupt: passed on when the user stops; `reached` of the exception has the atoms as far as they came.
         """
-        while self.descent.going:
-            self._take(self.descent.advance())
-            if fault := self.descent.fault():
-                raise SimulationError(f"{fault}; is the start sensible, and within what the potential was trained on?")
+        try:
+            while self.descent.going:
+                self._take(self.descent.advance())
+                if fault := self.descent.fault():
+                    raise SimulationError(f"{fault}; is the start sensible, and within what the potential was trained on?")
+        except KeyboardInterrupt as stop:
+            if all(self.energies):
+                stop.reached = [self._result(g).atoms for g in range(len(self.energies))]  # type: ignore[attr-defined]
+            raise
         return [self._result(g) for g in range(len(self.energies))]
 
     def _take(self, shots: Any) -> None:

@@ -46,11 +46,6 @@ class Restart:
     identity: dict[str, Any]
 
 
-def restart_path(trajectory: Path) -> Path:
-    """'run.extxyz' → 'run.restart'."""
-    return trajectory.with_suffix(".restart")
-
-
 def identity(
     potential: Potential,
     systems: list[System],

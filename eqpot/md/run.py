@@ -1,6 +1,7 @@
 """The doors of the room: `simulate` and `simulate_many`."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -8,14 +9,14 @@ import jax
 import numpy as np
 
 from eqpot.core.errors import SimulationError
-from eqpot.md.bias import Bias, UncertaintyBias
+from eqpot.md.bias import Bias, PositionBias, UncertaintyBias
 from eqpot.md.driver import Driver, Plan
 from eqpot.md.ensembles import MAX_TEMPERATURE_K, Ensemble, Number, require
 from eqpot.md.records import Progress, Run
-from eqpot.md.restart import identity, load_restart, restart_path
+from eqpot.md.restart import identity, load_restart
 from eqpot.md.session import Session
 from eqpot.md.systems import initial_velocities, read_system
-from eqpot.md.trajectory import check_path
+from eqpot.md.trajectory import check_path, restart_path
 from eqpot.potential import Potential
 from eqpot.potential.potential import DIRECT_FORCES
 
@@ -181,6 +182,8 @@ def open_session(
 ) -> Session:
     """Check everything, and make ready to run."""
     _check(potential, ensembles, precision, allow_direct_forces)
+    if isinstance(biases, Bias) or not all(isinstance(b, Bias) for b in biases):
+        raise SimulationError(f"biases: found {biases!r:.80}, expected a list of biases such as [HarmonicRestraint(...)]")
     for label, value, low, high in (("n_steps", n_steps, 1, 2**31), ("every", every, 1, 2**31), ("seed", seed, 0, 2**32)):
         require_integer(label, value, low, high)
     require_integer("spread_every", spread_every, 1, 101)
@@ -192,17 +195,20 @@ def open_session(
     strangest = np.inf if max_novelty is None else require("max_novelty", max_novelty, 0.0, 1e6)
     if max_novelty is not None and potential.trust.domain is None:
         raise SimulationError("max_novelty: this potential does not know what it has seen; see eqpot.fit_domain")
+    if max_atom_std is not None and not potential.has_sigma:
+        raise SimulationError("max_atom_std: this potential predicts no σ: one member without noise; train an ensemble (ensemble.members)")
     width, pause = require("skin", skin, 0.0, 10.0), require("checkpoint_s", checkpoint_s, 0.0, 1e9, closed=True)
     if resume and (overwrite or paths is None):
         raise SimulationError("resume goes on with a trajectory: give its name, and not overwrite")
     paths = paths and [check_path(p, overwrite, resume) for p in paths]
-    systems = [read_system(a) for a in atoms]
-    _check_systems(systems, ensembles, biases, potential, remove_rotation)
+    restrained = any(isinstance(b, PositionBias) for b in biases)
+    systems = [replace(read_system(a), restrained=restrained) for a in atoms]
+    check_systems(systems, ensembles, biases, potential, remove_rotation)
     seeds = tuple((seed + k) % 2**32 for k in range(len(systems)))
     velocities = [initial_velocities(s, e, temperature_K, k, remove_rotation) for s, e, k in zip(systems, ensembles, seeds, strict=True)]
     network, motion = PRECISIONS[precision]
     settings = {"n_steps": n_steps, "every": every, "seed": seed, "precision": precision, "remove_rotation": remove_rotation}
-    settings |= {"spread_every": spread_every}
+    settings |= {"spread_every": spread_every, "format": paths[0].suffix if paths else ""}
     settings |= {
         "max_temperature_K": hottest,
         "min_distance": closest,
@@ -265,7 +271,7 @@ def _check(potential: Any, ensembles: Sequence[Any], precision: Any, allow_direc
         raise SimulationError(f"precision: found {precision!r}, expected one of {', '.join(PRECISIONS)}")
 
 
-def _check_systems(systems: list[Any], ensembles: list[Ensemble], biases: Sequence[Bias], potential: Potential, still: bool) -> None:
+def check_systems(systems: list[Any], ensembles: list[Ensemble], biases: Sequence[Bias], potential: Potential, still: bool) -> None:
     for system, ensemble in zip(systems, ensembles, strict=True):
         periodic = system.structure.pbc
         if ensemble.flexible and not (periodic.all() and potential.conservative and not system.n_fixed):

@@ -1,8 +1,9 @@
 """A run in progress: takes frames from a driver and puts them where they are wanted."""
 
 import math
+import sys
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext, suppress
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -13,9 +14,9 @@ from eqpot.core.errors import SimulationError
 from eqpot.core.units import FS
 from eqpot.md.driver import Driver
 from eqpot.md.records import Progress, Run, Snapshot, stack, thinned
-from eqpot.md.restart import Restart, restart_path, save_restart
+from eqpot.md.restart import Restart, save_restart
 from eqpot.md.status import Status
-from eqpot.md.trajectory import ThermoLog, Trajectory, guarded, open_trajectory, thermo_path, write_offending
+from eqpot.md.trajectory import ThermoLog, Trajectory, guarded, open_trajectory, restart_path, thermo_path, write_offending
 
 Shots = list[Snapshot | None]
 """A frame of each system; None of one that did not get there."""
@@ -81,14 +82,17 @@ class Session:
             self._go_on()
             self._finish()
         except (SimulationError, KeyboardInterrupt) as error:
-            self._keep_place(error)
             if self.frames[0]:
                 runs = [self._run(g) for g in range(len(self.frames))]
                 error.run, error.runs = runs[0], runs  # type: ignore[union-attr]
+            with suppress(SimulationError):  # what went wrong first is what matters
+                self._keep_place(error)
             raise
         finally:
+            failed = sys.exc_info()[0] is not None
             for writer in (w for writers in self.writers for w in writers):
-                guarded(writer.path, writer.close)
+                with suppress(SimulationError) if failed else nullcontext():
+                    guarded(writer.path, writer.close)
         return [self._run(g) for g in range(len(self.frames))]
 
     def _begin(self) -> None:
@@ -211,7 +215,7 @@ class Session:
         return stack(
             self.frames[g],
             len(driver.systems[g].structure),
-            final=self.final(g) if self.frames[g] else driver.systems[g].atoms.copy(),
+            final=self.final(g) if driver.steps[g] >= 0 else driver.systems[g].atoms.copy(),
             n_steps=max(0, int(driver.steps[g])),
             seconds=seconds,
             ns_per_day=self._speed(seconds),

@@ -10,28 +10,53 @@ from jaxtyping import Bool, Float
 from eqpot.core.elements import mass
 from eqpot.core.errors import SimulationError, StructureError
 from eqpot.core.units import KB
+from eqpot.data.keys import AMBIGUOUS, KNOWN
 from eqpot.graph import Structure
 from eqpot.md.ensembles import MAX_TEMPERATURE_K, Ensemble, Number, Ramp, require
 from eqpot.md.state import Particles
 
+OF_A_GEOMETRY = (
+    *(name for label in ("energy", "forces", "stress", "virial", "charges", "dipole") for name in KNOWN[label] if name != AMBIGUOUS),
+    *(
+        "momenta",
+        "force_std",
+        "energy_std",
+        "atom_std",
+        "novelty",
+        "doubt",
+        "kinetic_energy",
+        "conserved_energy",
+        "bias_energy",
+        "pressure_GPa",
+    ),
+    *("temperature_K", "time_fs", "step"),
+)
+"""Names of what frames, labelled or written here, say of where their atoms are."""
 ROUNDING = 1e-9
 """A total momentum below this part of Σ|p| counts as zero and is left alone, so that a run goes on as it was."""
 
 
 @dataclass(frozen=True, eq=False)
 class System:
-    """What moves: structure, masses [amu], velocities [Å·√(eV/amu)] or None, the `ase.Atoms` that results are copied into, and which atoms are fixed."""
+    """What moves: structure, masses [amu], velocities [Å·√(eV/amu)] or None, the `ase.Atoms` that results are copied into, which atoms are fixed, and
+    whether restraints or walls are, to which atoms lose momentum."""
 
     structure: Structure
     masses: Float[np.ndarray, " N"]
     velocities: Float[np.ndarray, "N 3"] | None
     atoms: Any
     fixed: Bool[np.ndarray, " N"]
+    restrained: bool = False
 
     @property
     def n_fixed(self) -> int:
         """Number of atoms that do not move."""
         return int(self.fixed.sum())
+
+    @property
+    def anchored(self) -> bool:
+        """Whether something outside takes up momentum: no centre of mass is then at rest, and none of its motion is left out."""
+        return self.restrained or bool(self.fixed.any())
 
 
 def read_system(atoms: Any) -> System:
@@ -54,7 +79,16 @@ def read_system(atoms: Any) -> System:
     if len(wrong):
         raise StructureError(f"atom {wrong[0]}: velocity {velocities[wrong[0]]} is not finite")
     velocities = np.where(fixed[:, None], 0.0, velocities)
-    return System(structure, masses, velocities if velocities.any() else None, atoms.copy(), fixed)
+    return System(structure, masses, velocities if velocities.any() else None, _without_results(atoms), fixed)
+
+
+def _without_results(atoms: Any) -> Any:
+    """A copy that says nothing of this geometry, which results of others are copied into."""
+    bare = atoms.copy()
+    for name in OF_A_GEOMETRY:
+        bare.info.pop(name, None)
+        bare.arrays.pop(name, None)
+    return bare
 
 
 def fixed_atoms(atoms: Any) -> Bool[np.ndarray, " N"]:
@@ -82,14 +116,15 @@ def initial_velocities(
     """Velocities to start from [Å·√(eV/amu)].
 
     Drawn at `temperature_K` if it is given; else the atoms' own; else drawn at the ensemble's temperature. Where the ensemble conserves
-    momentum, the total is brought to zero; with `remove_rotation`, drawn velocities have no angular momentum either.
+    momentum, the total is brought to zero; with `remove_rotation`, the angular momentum as well.
 
     Raises:
         SimulationError: for a temperature out of range, or none at all.
     """
-    still = ensemble.conserves_momentum and not system.n_fixed
+    still = ensemble.conserves_momentum and not system.anchored
     if temperature_K is None and system.velocities is not None:
-        return _at_rest(system.velocities, system.masses) if still else system.velocities
+        own = _at_rest(system.velocities, system.masses) if still else system.velocities
+        return without_rotation(own, system) if remove_rotation else own
     if temperature_K is None:
         temperature_K = getattr(ensemble, "temperature_K", None)
         temperature_K = temperature_K.first if isinstance(temperature_K, Ramp) else temperature_K
@@ -98,20 +133,25 @@ def initial_velocities(
     kelvin = require("temperature_K", temperature_K, 0.0, MAX_TEMPERATURE_K, closed=True)
     velocities = np.zeros((len(system.masses), 3))
     free = ~system.fixed
-    dof = ensemble.degrees_of_freedom(int(free.sum()), system.n_fixed, rotates=not remove_rotation)
-    velocities[free] = maxwell_boltzmann(system.masses[free], kelvin, dof, seed, resting=not system.n_fixed)
-    return without_rotation(velocities, system, kelvin, dof) if remove_rotation else velocities
+    dof = ensemble.degrees_of_freedom(int(free.sum()), system.anchored, rotates=not remove_rotation)
+    velocities[free] = maxwell_boltzmann(system.masses[free], kelvin, dof, seed, resting=not system.anchored)
+    if remove_rotation:
+        velocities = without_rotation(velocities, system)
+        twice_kinetic = float((system.masses[:, None] * velocities**2).sum())
+        velocities *= np.sqrt(dof * KB * kelvin / twice_kinetic) if twice_kinetic > 0 else 1.0
+    return velocities
 
 
-def without_rotation(velocities: np.ndarray, system: System, kelvin: float, dof: int) -> np.ndarray:
-    """Velocities without angular momentum about the centre of mass, at the same temperature."""
+def without_rotation(velocities: np.ndarray, system: System) -> np.ndarray:
+    """Velocities without angular momentum about the centre of mass; the same bits where there is none."""
     masses = system.masses[:, None]
     arms = system.structure.positions - (masses * system.structure.positions).sum(0) / masses.sum()
-    momentum = (masses * np.cross(arms, velocities)).sum(0)
+    momenta = masses * np.cross(arms, velocities)
+    total = momenta.sum(0)
+    if np.abs(total).max() <= ROUNDING * np.abs(momenta).sum():
+        return velocities
     inertia = np.eye(3) * (masses * arms**2).sum() - (masses * arms).T @ arms
-    still = velocities - np.cross(np.linalg.pinv(inertia, rcond=1e-8) @ momentum, arms)
-    twice_kinetic = float((masses * still**2).sum())
-    return still * np.sqrt(dof * KB * kelvin / twice_kinetic) if twice_kinetic > 0 else still
+    return velocities - np.cross(np.linalg.pinv(inertia, rcond=1e-8) @ total, arms)
 
 
 def maxwell_boltzmann(
@@ -149,7 +189,7 @@ def particles_of(
         real=padded([np.ones(len(s.structure)) for s in systems], False, bool),
         free=padded([~s.fixed for s in systems], False, bool),
         dof=np.array(
-            [e.degrees_of_freedom(int((~s.fixed).sum()), s.n_fixed, rotates) for s, e in zip(systems, ensembles, strict=True)], dtype
+            [e.degrees_of_freedom(int((~s.fixed).sum()), s.anchored, rotates) for s, e in zip(systems, ensembles, strict=True)], dtype
         ),
         pbc=np.stack([s.structure.pbc for s in systems]),
         charge=np.array([s.structure.charge for s in systems], dtype),

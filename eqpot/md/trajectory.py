@@ -12,6 +12,7 @@ from eqpot.core.elements import mass, symbol
 from eqpot.core.errors import SimulationError
 from eqpot.core.units import FS
 from eqpot.graph import Structure
+from eqpot.graph.structure import CHARGE_KEYS
 from eqpot.md.records import Snapshot
 from eqpot.md.systems import System
 
@@ -41,7 +42,7 @@ class TextFile(Trajectory):
 
     def __init__(self, path: Path, system: System, mode: str, resume: int | None = None, n_frames: int = 1) -> None:
         self.path, self.system, self.whole = path, system, resume or 0
-        self.file = path.open(f"{mode}b" if resume is None else "r+b")
+        self.file = path.open(f"{mode}b" if resume is None else "r+b", buffering=0)
         if resume is not None:
             require_length(path, path.stat().st_size, resume)
             self.file.truncate(resume)
@@ -53,8 +54,9 @@ class TextFile(Trajectory):
 
     def write(self, frames: Sequence[Snapshot]) -> None:
         for frame in frames:
-            self.file.write(self.text(frame).encode())
-            self.file.flush()
+            rest = memoryview(self.text(frame).encode())
+            while rest:  # a disk that fills up takes a part, and then objects
+                rest = rest[self.file.write(rest) :]
             self.whole = self.file.tell()
 
     def sync(self) -> None:
@@ -106,9 +108,10 @@ LOGGED = {
 class ExtendedXYZ(TextFile):
     """Extended XYZ that ASE reads back with energy, forces, stress, velocities and periodicity.
 
-    Per atom: species, pos [Å], momenta (ASE's units, amu·Å·√(eV/amu)), forces [eV/Å], force_std [eV/Å], novelty where the potential knows it, and masses
-    where they are not standard.
-    Per frame: energy, energy_std, kinetic_energy, conserved_energy, bias_energy [eV], stress [eV/Å³], pressure_GPa, temperature_K, time_fs, step.
+    Per atom: species, pos [Å], momenta (ASE's units, amu·Å·√(eV/amu)), forces [eV/Å], force_std [eV/Å], novelty where the potential knows it, masses
+    where they are not standard, and move_mask where atoms are fixed.
+    Per frame: energy, energy_std, kinetic_energy, conserved_energy, bias_energy [eV], stress [eV/Å³], pressure_GPa, temperature_K, time_fs, step, and
+    total_charge [e] where it is not zero.
     Numbers read back bit for bit.
     """
 
@@ -128,6 +131,9 @@ class ExtendedXYZ(TextFile):
             columns, properties = [*columns, masses], f"{properties}:masses:R:1"
         rows = np.concatenate(columns, axis=1)
         lines = [f"{s:<2} " + " ".join(map(repr, row)) for s, row in zip(self.symbols, rows.tolist(), strict=True)]
+        if self.system.n_fixed:
+            properties = f"{properties}:move_mask:L:1"
+            lines = [f"{line} {'FT'[int(free)]}" for line, free in zip(lines, ~self.system.fixed, strict=True)]
         return "\n".join([str(len(lines)), self._header(frame, properties), *lines, ""])
 
     def _header(self, frame: Snapshot, properties: str) -> str:
@@ -148,9 +154,10 @@ class ExtendedXYZ(TextFile):
 
 
 def _box(system: System, cell: np.ndarray) -> str:
-    """Cell and periodicity as extended XYZ spells them."""
+    """Cell, periodicity and total charge as extended XYZ spells them."""
     pbc = f'pbc="{" ".join("FT"[int(p)] for p in system.structure.pbc)}"'
-    return f'Lattice="{" ".join(map(repr, cell.ravel().tolist()))}" {pbc}' if cell.any() else pbc
+    charge = f" {CHARGE_KEYS[0]}={float(system.structure.charge)!r}" if system.structure.charge else ""
+    return f'Lattice="{" ".join(map(repr, cell.ravel().tolist()))}" {pbc}{charge}' if cell.any() else pbc + charge
 
 
 def _h5md(*args: Any) -> Trajectory:
@@ -165,6 +172,11 @@ FORMATS: dict[str, Callable[..., Trajectory]] = {".xyz": ExtendedXYZ, ".extxyz":
 def offending_path(path: Path) -> Path:
     """Where the frame that ended a run is put, replacing an older one: 'run.extxyz' → 'run.offending.extxyz'."""
     return path.with_suffix(".offending.extxyz")
+
+
+def restart_path(path: Path) -> Path:
+    """Where a run keeps what it needs to go on: 'run.extxyz' → 'run.restart'."""
+    return path.with_suffix(".restart")
 
 
 def thermo_path(path: Path) -> Path:
@@ -185,6 +197,11 @@ def check_path(path: str | Path, overwrite: bool, resume: bool = False) -> Path:
         raise SimulationError(f"{path}: found no folder '{path.parent}', expected one to write into")
     if path.is_dir() or (path.exists() and not overwrite and not resume):
         raise SimulationError(f"{path}: exists; choose another name, pass overwrite=True, or resume=True to go on with it")
+    beside = [p for p in (thermo_path(path), restart_path(path)) if p.exists()]
+    if beside and not path.exists() and not overwrite and not resume:
+        raise SimulationError(
+            f"{beside[0]}: exists, of another trajectory of this name; choose another name, or pass overwrite=True to replace it"
+        )
     return path
 
 
@@ -201,8 +218,9 @@ def guarded(path: Path, action: Callable[..., Any], *args: Any) -> Any:
     """
     try:
         return action(*args)
-    except OSError as error:
-        raise SimulationError(f"{path}: cannot be written ({error.strerror or error})") from None
+    except (OSError, RuntimeError) as error:  # of h5py a RuntimeError, where a disk is full
+        reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
+        raise SimulationError(f"{path}: cannot be written ({reason})") from None
 
 
 def write_offending(path: Path, system: System, trouble: Structure) -> Path:

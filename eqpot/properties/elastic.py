@@ -97,6 +97,10 @@ def elastic_constants(
     rest = _with_cell(start, found.atoms.positions, found.atoms.cell.array)
     bent = [_deformed(rest, sign * strain, k) for k in range(6) for sign in (1, -1)]
     relaxed = relax_many(potential, bent, **options)
+    if unsettled := [r.max_force for r in relaxed if not r.converged]:
+        raise EqpotError(
+            f"{start.formula}: {len(unsettled)} of {len(bent)} strained structures did not come to rest in {max_steps} steps (force {max(unsettled):.3g} eV/Å)"
+        )
     strained = tuple(_with_cell(s, r.atoms.positions, s.cell) for s, r in zip(bent, relaxed, strict=True))
     at_rest, *answers = potential.predict([rest, *strained])
     stress = EV_PER_A3_TO_GPA * np.array([_voigt(answer.member_stress) for answer in answers])  # [6 · 2, members, 6]

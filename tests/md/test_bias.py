@@ -231,3 +231,27 @@ def test_what_a_moving_cell_refuses():
     for atoms in (held, cluster()):
         with pytest.raises(SimulationError, match="expected a cell that is periodic along all directions, no fixed atoms"):
             simulate(morse(), atoms, NPT(300.0), 1)
+
+
+@pytest.mark.parametrize("kind", [CSVR, NVT])
+def test_atoms_that_are_restrained_have_the_temperature_of_the_thermostat(kind):
+    """A restraint takes up momentum, so no degree of freedom is lost: each component of three atoms has its ½k_BT, the centre of mass too."""
+    atoms = Atoms("Cu3", [[0, 0, 0], [2.7, 0, 0], [1.35, 2.34, 0]])
+    hold = HarmonicRestraint([0], [[0.0, 0, 0]], 2.0)
+    runs = simulate_many(morse(), [atoms] * 16, kind(300.0, timestep_fs=4.0), 6000, every=20, seed=3, biases=[hold])
+    masses = atoms.get_masses()[0] / FS**2
+    kinetic = np.concatenate([run.velocities[60:] for run in runs]) ** 2 * masses / KB
+    assert kinetic.mean() == pytest.approx(300, rel=0.05)
+    assert np.concatenate([run.temperature_K[60:] for run in runs]).mean() == pytest.approx(kinetic.mean(), rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("biases", "reason"),
+    [
+        ([PlanarWall([0, 0], [0, 0, 1.0])], r"PlanarWall.point: found \[0, 0\], expected three numbers"),
+        ([SphericalWall(5.0, [0, 0])], "SphericalWall.center"),
+    ],
+)
+def test_a_wall_needs_three_numbers(biases, reason):
+    with pytest.raises(SimulationError, match=reason):
+        simulate(morse(), cluster(), NVT(300.0), 5, biases=biases)

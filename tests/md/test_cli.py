@@ -113,3 +113,11 @@ def test_a_compressed_structure_is_read(tmp_path):
 
     write(tmp_path / "water.extxyz.xz", molecule("H2O"), format="extxyz")
     assert _read(tmp_path / "water.extxyz.xz", 0).get_chemical_formula() == "H2O"
+
+
+def test_a_run_that_ended_between_frames_can_be_given_again(files, tmp_path):
+    """The second time there is nothing to do, and no frame to make a mean of."""
+    options = ["--steps", "25", "--every", "10", "-o", str(tmp_path / "out.extxyz"), "--json"]
+    _run(files, *options, catch_exceptions=False)
+    again = json.loads(_run(files, *options, "--resume", catch_exceptions=False).stdout)
+    assert again["steps"] == 25 and again["frames"] == 0 and again["mean_temperature_K"] is None

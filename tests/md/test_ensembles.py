@@ -84,3 +84,23 @@ def _moving(atoms, velocities):
     atoms = atoms.copy()
     atoms.set_velocities(velocities)
     return atoms
+
+
+def test_angular_momentum_is_taken_from_velocities_that_the_atoms_bring():
+    """What spins does not, and what does not keeps its velocities to the bit; the temperature is that of the degrees of freedom that are left."""
+    atoms = cluster()
+    spin = np.cross([0, 0, 0.01], atoms.positions)
+    own = np.random.default_rng(0).normal(size=(6, 3)) * 0.01
+    atoms.set_velocities(own + spin)
+    system = read_system(atoms)
+    still = initial_velocities(system, NVE(), None, 0, remove_rotation=True)
+    arms = atoms.positions - atoms.get_center_of_mass()
+    assert np.abs((system.masses[:, None] * np.cross(arms, still)).sum(0)).max() < 1e-12
+    atoms.set_velocities(still)
+    assert np.array_equal(initial_velocities(read_system(atoms), NVE(), None, 0, remove_rotation=True), read_system(atoms).velocities)
+
+
+@pytest.mark.parametrize("value", [np.array([300.0, 400.0]), "300", None])
+def test_a_temperature_is_one_number(value):
+    with pytest.raises(SimulationError, match="temperature_K: found"):
+        NVT(value)

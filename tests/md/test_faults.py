@@ -8,7 +8,8 @@ from ase.io import read
 from morse import cluster, crystal, morse
 
 from eqpot.core.errors import EqpotError, SimulationError, StructureError
-from eqpot.md import NVE, NVT, Status, simulate
+from eqpot.md import NPT, NVE, NVT, Status, simulate
+from eqpot.md.differentiable import begin
 from eqpot.models import EquivariantConfig, Normalization
 from eqpot.potential import ModelSpec, Potential
 
@@ -139,3 +140,17 @@ def test_interrupt_leaves_whole_frames_and_the_run_so_far(tmp_path):
 
 def test_status_explains_itself():
     assert (Status.NOT_FINITE | Status.TOO_HOT).text == "energy, forces or velocities are not finite; the temperature rose above the bound"
+
+
+def test_a_bound_on_a_sigma_that_there_is_not_is_refused():
+    with pytest.raises(SimulationError, match="max_atom_std: this potential predicts no σ"):
+        simulate(morse(1), cluster(), NVT(300.0), 5, max_atom_std=1.0)
+
+
+def test_a_differentiable_run_refuses_what_a_run_refuses():
+    """A cell that moves is that of a crystal without fixed atoms."""
+    held = crystal(1)
+    held.set_constraint(FixAtoms([0]))
+    for atoms in (cluster(), held):
+        with pytest.raises(SimulationError, match="expected a cell that is periodic along all"):
+            begin(morse(), atoms, NPT(300.0))

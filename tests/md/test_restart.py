@@ -101,6 +101,17 @@ def test_two_halves_are_the_whole(tmp_path, name, precision):
     assert np.array_equal(rest.final.cell, whole.final.cell)
 
 
+@pytest.mark.parametrize("n_steps", [25, 28])
+def test_a_run_that_ends_between_frames_is_taken_up_where_it_ended(tmp_path, n_steps):
+    """25 steps with a frame at every tenth, given again, and three steps more: the last state is that of the run, not of its start."""
+    options = {**OPTIONS, "every": 10, "trajectory": tmp_path / "run.extxyz"}
+    simulate(morse(), crystal(), NVE(timestep_fs=2.0), 25, **options)
+    again = simulate(morse(), crystal(), NVE(timestep_fs=2.0), n_steps, resume=True, **options)
+    whole = simulate(morse(), crystal(), NVE(timestep_fs=2.0), n_steps, **{**OPTIONS, "every": 10})
+    assert again.n_steps == n_steps and len(again) == 0
+    assert np.array_equal(again.final.positions, whole.final.positions)
+
+
 def test_a_trajectory_in_hdf5_is_gone_on_with(tmp_path):
     whole = simulate(morse(2), crystal(), ENSEMBLES["NPT"], 40, trajectory=tmp_path / "whole.h5", **OPTIONS)
     simulate(morse(2), crystal(), ENSEMBLES["NPT"], 20, trajectory=tmp_path / "half.h5", **OPTIONS)

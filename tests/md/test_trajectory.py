@@ -1,13 +1,17 @@
 """Trajectories: exact, readable by others, whole frames only, and nothing written over."""
 
+import shutil
+
 import h5py
 import numpy as np
 import pytest
+from ase.constraints import FixAtoms
 from ase.io import read
 from morse import cluster, crystal, morse
 
+import eqpot
 from eqpot.core.errors import SimulationError
-from eqpot.md import NVE, NVT, simulate
+from eqpot.md import NVE, NVT, relax, simulate
 from eqpot.md.trajectory import ExtendedXYZ
 
 
@@ -40,6 +44,32 @@ def test_a_run_goes_on_from_its_trajectory(tmp_path):
     simulate(morse(), cluster(), NVE(timestep_fs=1.0), 20, temperature_K=300.0, precision="float64", trajectory=path)
     rest = simulate(morse(), read(path, -1), NVE(timestep_fs=1.0), 20, precision="float64")
     assert np.allclose(rest.final.positions, whole.final.positions, atol=1e-12)
+
+
+def test_charge_and_fixed_atoms_are_kept(tmp_path):
+    """An ion read back is an ion, and what was held is held."""
+    atoms = cluster()
+    atoms.info["total_charge"] = -1.0
+    atoms.set_constraint(FixAtoms([1, 4]))
+    for name in ("run.extxyz", "run2.h5"):
+        simulate(morse(), atoms, NVT(300.0), 10, trajectory=tmp_path / name)
+    last = read(tmp_path / "run.extxyz", -1)
+    assert last.constraints[0].get_indices().tolist() == [1, 4]
+    assert {f.structure.charge for f in eqpot.read(tmp_path / "run.extxyz")} == {-1.0}
+    rest = simulate(morse(), last, NVT(300.0), 10)
+    assert np.array_equal(rest.final.positions[[1, 4]], atoms.positions[[1, 4]])
+    with h5py.File(tmp_path / "run2.h5") as file:
+        assert file["eqpot/total_charge"][()] == -1.0 and np.flatnonzero(file["eqpot/fixed"]).tolist() == [1, 4]
+
+
+def test_what_is_said_of_another_geometry_is_not_passed_on(tmp_path):
+    """A frame of a trajectory says its temperature, and a labelled one its energy: neither is that of where a run ends."""
+    simulate(morse(2), cluster(), NVT(300.0), 10, trajectory=tmp_path / "run.extxyz")
+    start = read(tmp_path / "run.extxyz", -1)
+    start.info |= {"REF_energy": -1.0, "name": "mine"}
+    for final in (simulate(morse(2), start, NVT(300.0), 5).final, relax(morse(2), start).atoms):
+        assert final.info["name"] == "mine" and not {"temperature_K", "pressure_GPa", "step", "REF_energy"} & set(final.info)
+    assert not relax(morse(2), start).atoms.get_velocities().any()
 
 
 def test_own_masses_are_kept(tmp_path):
@@ -84,6 +114,44 @@ def test_paths_that_cannot_be(tmp_path, name, reason):
     (tmp_path / "folder.xyz").mkdir()
     with pytest.raises(SimulationError, match=reason):
         simulate(morse(), cluster(), NVT(300.0), 10, trajectory=tmp_path / name, overwrite=True)
+
+
+@pytest.fixture
+def small_disk():
+    """No file can be larger than 30 kB: a write takes what there is room for, and then fails, as on a disk that fills up."""
+    import resource
+
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (30_000, before[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_a_disk_that_fills_up_costs_no_frame(tmp_path, small_disk):
+    path = tmp_path / "run.extxyz"
+    with pytest.raises(SimulationError, match=r"run\.extxyz: cannot be written \(File too large\)") as caught:
+        simulate(morse(), crystal(), NVT(300.0), 200, every=10, trajectory=path)
+    frames = read(path, ":")
+    assert 2 <= len(frames) < 21 and len(frames[-1]) == 32
+    assert len(caught.value.run) >= len(frames)
+    assert np.array_equal(caught.value.run.positions[: len(frames)], [f.positions for f in frames])
+
+
+def test_h5md_asks_for_room_before_it_begins(tmp_path, monkeypatch):
+    monkeypatch.setattr(shutil, "disk_usage", lambda folder: shutil._ntuple_diskusage(10**6, 10**6 - 1000, 1000))
+    with pytest.raises(SimulationError, match=r"run\.h5: cannot be written \(needs .* MB for all frames"):
+        simulate(morse(), cluster(), NVT(300.0), 100, trajectory=tmp_path / "run.h5")
+    assert not (tmp_path / "run.h5").exists()
+
+
+def test_two_formats_of_one_name_do_not_share_a_log(tmp_path):
+    simulate(morse(), cluster(), NVT(300.0), 10, trajectory=tmp_path / "run.extxyz")
+    before = (tmp_path / "run.thermo.csv").read_bytes()
+    with pytest.raises(SimulationError, match=r"run\.thermo\.csv: exists, of another trajectory"):
+        simulate(morse(), cluster(), NVT(300.0), 10, trajectory=tmp_path / "run.h5")
+    with pytest.raises(SimulationError, match=r"format was '\.extxyz', now '\.h5'"):
+        simulate(morse(), cluster(), NVT(300.0), 20, trajectory=tmp_path / "run.h5", resume=True)
+    assert (tmp_path / "run.thermo.csv").read_bytes() == before
 
 
 def test_a_full_disk_is_one_line_and_leaves_whole_frames(tmp_path, monkeypatch):

@@ -54,6 +54,16 @@ def test_a_cubic_crystal_of_pair_forces_has_two_constants(fcc):
     np.testing.assert_allclose(fcc.lattice, [fcc.lattice[0]] * 3 + [60.0] * 3, rtol=1e-4)
 
 
+def test_atoms_that_do_not_come_to_rest_under_strain_are_an_error(potential):
+    """In hcp they move within the strained cell: without steps to do so the constants would be those of clamped atoms, 30 % off."""
+    rest = relax(
+        potential, bulk("Cu", "hcp", a=2.62, c=4.28), cell="flexible", force_tolerance=1e-4, stress_tolerance_GPa=0.01, precision="float64"
+    )
+    assert rest.converged
+    with pytest.raises(EqpotError, match="of 12 strained structures did not come to rest in 0 steps"):
+        elastic_constants(potential, rest.atoms, force_tolerance=1e-4, max_steps=0)
+
+
 @pytest.mark.slow
 def test_atoms_follow_the_strain(potential):
     """In hcp they move within the cell; without that C66 would be too large, and would differ from (C11 − C12) / 2."""

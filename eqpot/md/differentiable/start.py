@@ -16,7 +16,7 @@ from eqpot.graph.grid import choose_grid, require_apart
 from eqpot.graph.neighbors import complete_cell
 from eqpot.md.ensembles import Ensemble, Number, empty_chain, require
 from eqpot.md.forces import Field, Sizes
-from eqpot.md.run import PRECISIONS
+from eqpot.md.run import PRECISIONS, check_systems
 from eqpot.md.state import Particles, State
 from eqpot.md.systems import System, initial_velocities, particles_of, read_system
 from eqpot.potential import ModelSpec, Potential
@@ -107,6 +107,8 @@ def begin(
         raise SimulationError(f"precision: found {precision!r}, expected one of {', '.join(PRECISIONS)}")
     network, dtype = PRECISIONS[precision]
     system = read_system(atoms)
+    check_systems([system], [ensemble], (), potential, False)
+    potential.spec.config.check(system.structure)
     species = species_index(system.structure, potential.elements)
     velocities = initial_velocities(system, ensemble, temperature_K, seed)
     width = require("skin", skin, 0.0, 10.0)
