@@ -81,7 +81,7 @@ def learn(
         potential = fit(fit_config, train, Dataset(tuple(held)), folder=folder / FRESH, on_epoch=on_epoch)
     calibrating = audits if len(audits) >= FEWEST else held
     if (potential.n_members > 1 or potential.trust.last_layer is not None) and len(calibrating) >= FEWEST:
-        potential = calibrate(potential, calibrating)
+        potential = calibrate(potential, calibrating, check_units=False)
     potential.save(folder / FILE)
     return Learned(Potential.load(folder / FILE), start, why or "")  # from the file, as a continued run has it
 

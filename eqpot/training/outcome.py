@@ -85,7 +85,7 @@ def know_itself(potential: Potential, config: EnsembleConfig, problem: Problem, 
     if config.last_layer:
         potential = fit_last_layer(potential, known, config.last_layer, config.readouts, config.readout_forces)
     if calibration is not None:
-        potential = calibrate(potential, calibration)
+        potential = calibrate(potential, calibration, check_units=False)
     return fit_domain(remember(potential, problem.frames, problem.seen), known)
 
 

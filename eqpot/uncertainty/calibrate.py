@@ -46,13 +46,14 @@ TIE = 1e-5
 """Values of σ that differ by less, relatively, are one."""
 
 
-def calibrate(potential: Potential, frames: Iterable[Frame], method: Method = "isotonic") -> Potential:
+def calibrate(potential: Potential, frames: Iterable[Frame], method: Method = "isotonic", *, check_units: bool = True) -> Potential:
     """The same potential with calibrated standard deviations and intervals; an earlier calibration is replaced.
 
     Args:
         potential: of several members, or with predicted noise or a last layer: something that gives a σ.
         frames: labelled structures that were not trained on, alike those that it is made for.
         method: 'isotonic' (a function of σ) or 'scale' (a factor), for each element with enough structures.
+        check_units: refuse labels that can hardly be in the units, or of the zero, of the potential; needless where they come from where its own did.
 
     Raises:
         DataError: for fewer than 10 structures, no labels, labels that are in other units than the potential's, or frames that it was trained on.
@@ -66,7 +67,8 @@ def calibrate(potential: Potential, frames: Iterable[Frame], method: Method = "i
     require_fresh(potential.trust.seen, Dataset(frames))
     bare = replace(potential, trust=Trust(last_layer=potential.trust.last_layer))  # all that σ comes from
     results = bare.predict_frames(frames)
-    _require_same_quantities(frames, results)
+    if check_units:
+        _require_same_quantities(frames, results)
     samples = collect(frames, results)
     if not samples:
         raise DataError(
