@@ -51,6 +51,7 @@ class StoreWriter:
         self.columns: list[dict[str, np.ndarray]] = []
         self.groups: dict[str, int] = {}
         self.heads: dict[str, int] = {}
+        self.oracles: dict[str, int] = {}
         self.levels: dict[str, Frame] = {}  # the first frame of each head that names its oracle
         self.digest = hashlib.sha256()
 
@@ -108,6 +109,7 @@ class StoreWriter:
             "isolated": np.array([is_isolated_atom(f) for f in frames], np.uint8),
             "group": np.array([self.groups.setdefault(f.group, len(self.groups)) for f in frames], np.int32),
             "head": np.array([self.heads.setdefault(f.head, len(self.heads)) for f in frames], np.int32),
+            "oracle": np.array([self.oracles.setdefault(f.oracle, len(self.oracles)) for f in frames], np.int32),
             "weight": np.array([f.weight for f in frames]),
             "key": np.array([int.from_bytes(structure_key(f.structure)[:8], "little") for f in frames], np.uint64),
             "elements": np.packbits(elements, axis=1),
@@ -146,6 +148,7 @@ class StoreWriter:
             "content_hash": self.digest.hexdigest(),
             "groups": list(self.groups),
             "heads": list(self.heads),
+            "oracles": list(self.oracles),
             "shards": self.shards,
         }
 

@@ -24,8 +24,8 @@ from eqpot.graph.structure import Frame
 
 FORMAT, VERSION = "eqpot store", 1
 HEADER, INDEX = "header.json", "index.h5"
-COLUMNS = ("atoms", "labels", "isolated", "group", "head", "weight", "key", "elements")
-"""Columns of the index; `elements` is a packed bit per atomic number, `key` the first 8 bytes of the structure key."""
+COLUMNS = ("atoms", "labels", "isolated", "group", "head", "oracle", "weight", "key", "elements")
+"""Columns of the index; `elements` is a packed bit per atomic number, `key` the first 8 bytes of the structure key, `oracle` is not in older stores."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,9 +56,9 @@ class Folder:
         entry = self.header["shards"][shard]
         file = open_shard(self.path / entry["file"], entry["sha256"])
         labels = [name for bit, name in enumerate(LABELS) if int(index["labels"][k]) >> bit & 1]
-        group, head = self.header["groups"][int(index["group"][k])], self.header["heads"][int(index["head"][k])]
+        names = {key: self.header[f"{key}s"][int(index[key][k])] for key in ("group", "head", "oracle")}
         start, atoms = int(self.start[k] - self.start[base]), int(index["atoms"][k])
-        return file.frame(k - base, start, atoms, labels, group=group, head=head, weight=float(index["weight"][k]))
+        return file.frame(k - base, start, atoms, labels, **names, weight=float(index["weight"][k]))
 
 
 def is_store(path: Any) -> bool:
@@ -100,7 +100,7 @@ def _read_header(path: Path) -> dict[str, Any]:
         raise DataError(f"{path / HEADER}: found another kind of file, expected the header of a store made by eqpot prepare")
     if header["version"] > VERSION:
         raise DataError(f"{path}: found format version {header['version']}, expected at most {VERSION}; update eqpot to read this store")
-    return header
+    return {"oracles": [""], **header}
 
 
 def _read_index(path: Path, frames: int) -> dict[str, np.ndarray]:
@@ -108,9 +108,10 @@ def _read_index(path: Path, frames: int) -> dict[str, np.ndarray]:
 
     try:
         with h5py.File(path, "r") as file:
-            index = {name: np.asarray(file[name]) for name in COLUMNS}
+            index = {name: np.asarray(file[name]) for name in COLUMNS if name != "oracle" or name in file}
     except (OSError, KeyError, RuntimeError) as error:
         raise DataError(f"{path}: cannot be read as the index of a store ({str(error).splitlines()[0]}); make the store again") from None
+    index.setdefault("oracle", np.zeros(frames, np.int32))
     if any(len(column) != frames for column in index.values()):
         raise DataError(f"{path}: found an index of {len(index['atoms'])} frames, expected {frames} by {HEADER}; make the store again")
     return index

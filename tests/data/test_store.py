@@ -4,11 +4,12 @@ import json
 import pickle
 from concurrent.futures import ThreadPoolExecutor
 
+import h5py
 import numpy as np
 import pytest
 
 from eqpot.core.errors import DataError, StructureError
-from eqpot.data import Dataset, FrameStream, LabelKeys, Store, Units, is_store, prepare_store, read, shared_structures, write
+from eqpot.data import Dataset, FrameStream, LabelKeys, Store, Units, check, is_store, prepare_store, read, shared_structures, write
 from eqpot.graph.structure import Frame, Labels, Structure
 
 FIELDS = ("energy", "forces", "stress", "charges", "dipole")
@@ -45,7 +46,7 @@ def assert_same(a, b):
     assert a.labels.known == b.labels.known
     for name in a.labels.known:
         np.testing.assert_array_equal(getattr(a.labels, name), getattr(b.labels, name))
-    assert (a.origin, a.group, a.weight, a.head) == (b.origin, b.group, b.weight, b.head)
+    assert (a.origin, a.group, a.weight, a.head, a.oracle) == (b.origin, b.group, b.weight, b.head, b.oracle)
 
 
 @pytest.fixture
@@ -241,4 +242,18 @@ def test_a_store_has_labels_of_one_oracle(tmp_path):
     frames = Dataset(tuple(f.replace(oracle="a1" if k < 40 else "b2", head="") for k, f in enumerate(mixed())))
     with pytest.raises(DataError, match=r"oracle_hash is b2, that of .* a1.*allow 'mixed-oracles'"):
         prepare_store(frames, tmp_path / "set", shard_mb=0.001)
-    assert len(prepare_store(frames[:40], tmp_path / "set", shard_mb=0.001)) == 40
+    store = prepare_store(frames[:40], tmp_path / "set", shard_mb=0.001)
+    assert len(store) == 40 and {f.oracle for f in store} == {"a1"}
+    assert "mixed-oracles" in {f.code for f in check(Dataset((store[0], frames[41].replace(head=store[0].head))))}
+
+
+def test_a_store_that_knows_no_oracles_is_read(store):
+    """As those that were made before there were any."""
+    path = store.folder.path
+    header = json.loads((path / "header.json").read_text())
+    del header["oracles"]
+    (path / "header.json").write_text(json.dumps(header))
+    with h5py.File(path / "index.h5", "r+") as file:
+        del file["oracle"]
+    for old, new in zip(Store.open(path), store, strict=True):
+        assert_same(old, new)
