@@ -152,11 +152,31 @@ class Driver:
         self.motion = replace(motion, state=state, evaluation=evaluation, candidates=self._no_candidates())
 
     def snapshot(self, system: int = 0) -> Snapshot:
-        """The last good state."""
+        """The last good state; where only the first member was evaluated there (`stride`), by all of them now."""
         motion = self.motion
         sample = segment.observe(self.ensemble, self.particles, self.length, motion)
         shot = jax.device_get(segment.Shot(motion.step, motion.state, motion.evaluation, sample))
-        return self._snapshot(jax.tree.map(lambda x: x[system], shot), system)
+        found = self._snapshot(jax.tree.map(lambda x: x[system], shot), system)
+        return found if found.step % self.plan.stride == 0 else self._by_all(found, system)
+
+    def _by_all(self, found: Snapshot, system: int) -> Snapshot:
+        """The same state with what all members say of it; impulses are between two strides, so nothing is conserved here."""
+        result = self.potential.predict(replace(self.systems[system].structure, positions=found.positions, cell=found.cell))
+        stress = found.stress if result.stress is None else result.stress
+        return replace(
+            found,
+            potential_energy=result.energy,
+            conserved_energy=np.nan,
+            energy_std=result.energy_std,
+            pressure_GPa=found.pressure_GPa - float(np.trace(stress - found.stress)) / 3 * EV_PER_A3_TO_GPA,
+            mean_atom_std=float(result.atom_std.mean()),
+            max_atom_std=float(result.atom_std.max()),
+            max_novelty=found.max_novelty if result.novelty is None else float(result.novelty.max()),
+            forces=result.forces,
+            atom_std=result.atom_std,
+            novelty=found.novelty if result.novelty is None else result.novelty,
+            stress=stress,
+        )
 
     def trouble(self, system: int = 0) -> Structure:
         """The step that could not be taken."""

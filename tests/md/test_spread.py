@@ -5,7 +5,7 @@ import pytest
 from morse import cluster, crystal, morse
 
 from eqpot.core.errors import SimulationError
-from eqpot.md import NPT, NVE, NVT, UncertaintyBias, simulate
+from eqpot.md import NPT, NVE, NVT, Langevin, Ramp, UncertaintyBias, simulate
 
 HOT = {"temperature_K": 600.0, "precision": "float64"}
 
@@ -57,3 +57,24 @@ def test_what_cannot_be_spread_out():
         simulate(morse(2), cluster(), NVT(300.0), 10, every=10, spread_every=3)
     with pytest.raises(SimulationError, match="and 1 with an UncertaintyBias"):
         simulate(morse(2), cluster(), NVT(300.0), 10, spread_every=2, biases=[UncertaintyBias(0.1, 0.1)])
+
+
+def test_an_end_between_two_strides_is_judged_by_all():
+    """Ten steps of which every fourth has all members: the last state says what they all say there, not what the first does."""
+    potential = morse(3)
+    run = simulate(potential, crystal(), NVT(300.0, timestep_fs=2.0), 10, every=4, spread_every=4)
+    expected = potential.predict(run.final)
+    assert run.final.get_potential_energy() == pytest.approx(expected.energy, abs=1e-4)
+    assert np.allclose(run.final.get_forces(), expected.forces, atol=1e-4)
+    assert abs(potential.member(0).predict(run.final).energy - expected.energy) > 0.1
+
+
+def test_a_run_that_breaks_between_two_strides_ends_with_the_doubt_of_all():
+    ensemble = Langevin(Ramp(300.0, 4000.0), timestep_fs=2.0, friction_per_fs=0.02)
+    with pytest.raises(SimulationError) as caught:
+        simulate(morse(3), crystal(), ensemble, 400, every=8, spread_every=4, max_temperature_K=700.0)
+    run = caught.value.run
+    expected = morse(3).predict(run.final)
+    assert run.step[-1] % 4 and (run.max_atom_std > 0).all()
+    assert run.potential_energy[-1] == pytest.approx(expected.energy, abs=1e-3)
+    assert run.max_atom_std[-1] == pytest.approx(expected.atom_std.max(), rel=1e-3)
