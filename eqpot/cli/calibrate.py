@@ -52,7 +52,7 @@ def calibrate(
     model = Potential.load(potential)
     model = fit(model, read_for(model, data, key, unit, index), method.value)
     if domain:
-        model = fit_domain(model, read_for(model, domain, key, unit, None))
+        model = fit_domain(model, read_for(model, domain, key, unit, None, labelled=False))
     model.save(target)
     calibration = model.trust.calibration
     assert calibration is not None

@@ -9,6 +9,7 @@ import typer
 
 from eqpot.cli.console import console, error_table, facts, kernels, print_json, progress_bar, status
 from eqpot.cli.reporting import calibration_line, write_run_report
+from eqpot.cli.selection import unit_options, units_of_training
 
 WASTE = 0.1
 """Share of atoms that may be padding before another way of making batches is looked for."""
@@ -48,7 +49,8 @@ def fit(
         return
     console.print(error_table(f"Errors of the {potential.n_members}-member mean", evaluations))
     console.print(f"\npotential  {made}\nreport     {report}\nσ          {calibration_line(potential, made)}")
-    console.print(f"\nnext:  eqpot evaluate {made} DATA\n       eqpot md {made} STRUCTURE --temperature 300")
+    units = unit_options(units_of_training(potential))
+    console.print(f"\nnext:  eqpot evaluate {made} DATA{units and f' {units}'}\n       eqpot md {made} STRUCTURE --temperature 300")
 
 
 def run_fit(settings: Any, home: Path, *, overwrite: bool = False) -> Any:

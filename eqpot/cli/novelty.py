@@ -42,7 +42,7 @@ def novelty(
     model = Potential.load(potential)
     if model.trust.domain is None:
         raise EqpotError(f"{potential}: does not know what it was trained on; give it the training structures: eqpot calibrate --domain")
-    frames = read_for(model, data, key, unit, index).frames
+    frames = read_for(model, data, key, unit, index, labelled=False).frames
     results = model.predict_frames(frames)
     rows = sorted((_row(f, r) for f, r in zip(frames, results, strict=True)), key=lambda row: -row["doubt"])
     if target:

@@ -1,6 +1,6 @@
 """Choosing frames on the command line, and saying what their files call things."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from typing import Annotated, Any
 
@@ -72,34 +72,46 @@ def at_head(model: Any, head: str | None) -> Any:
     return model
 
 
-def read_for(model: Any, data: Sequence[str], key: Sequence[str] | None, unit: Sequence[str] | None, index: str | None) -> Any:
-    """Structures for a potential: label names are those of its training where none are given; units are never guessed.
+def read_for(
+    model: Any, data: Sequence[str], key: Sequence[str] | None, unit: Sequence[str] | None, index: str | None, labelled: bool = True
+) -> Any:
+    """Structures for a potential: label names, if labels are wanted, are those of its training where none are given; units are never guessed.
 
     Raises:
         DataError: see `eqpot.read`; also where the training declared a unit other than the default and nobody says what holds for these files.
     """
     from eqpot.data import LabelKeys, Units, read
 
-    source = model.metadata.get("config", {}).get("data", {})
-    usual, units = vars(Units()), as_units(unit)
-    said = {entry.partition("=")[0] for entry in unit or ()}
-    trained = {kind: name for kind, name in source.get("units", {}).items() if name != usual.get(kind) and kind not in said}
-    if trained:
-        of_training, others = (" ".join(f"--unit {kind}={name}" for kind, name in some) for some in (trained.items(), _usual(trained)))
+    units, said = as_units(unit), {entry.partition("=")[0] for entry in unit or ()}
+    if trained := {kind: name for kind, name in units_of_training(model).items() if kind not in said}:
+        usual = {kind: name or "eV/A^3" for kind, name in vars(Units()).items() if kind in trained}
         raise DataError(
             f"{', '.join(data)}: the potential was trained on files in other units than eV and Å, and nothing says what these are in; "
-            f"expected '{of_training}' if they are alike, '{others}' if not"
+            f"expected '{unit_options(trained)}' if they are alike, '{unit_options(usual)}' if not"
         )
-    names = {} if key else {label: name for label, name in source.get("keys", {}).items() if name is not None}
+    keys = _of_training(model).get("keys", {}) if labelled and not key else {}
+    names = {label: name for label, name in keys.items() if name is not None}
     try:
         return read(list(data), keys=as_keys(key) if key else LabelKeys(**names), units=units, index=as_slice(index))
     except DataError as error:
         raise DataError(f"{error}; label names are those of the training, --key names others" if names else str(error)) from None
 
 
-def _usual(kinds: Iterable[str]) -> list[tuple[str, str]]:
-    usual = {"energy": "eV", "length": "Angstrom", "stress": "eV/A^3"}
-    return [(kind, usual[kind]) for kind in kinds]
+def units_of_training(model: Any) -> dict[str, str]:
+    """Units other than the usual ones that the training of a potential declared, by kind."""
+    from eqpot.data import Units
+
+    usual = vars(Units())
+    return {kind: name for kind, name in _of_training(model).get("units", {}).items() if name != usual.get(kind)}
+
+
+def unit_options(units: Mapping[str, str]) -> str:
+    """{'energy': 'Ry'} → '--unit energy=Ry'."""
+    return " ".join(f"--unit {kind}={name}" for kind, name in units.items())
+
+
+def _of_training(model: Any) -> Mapping[str, Any]:
+    return model.metadata.get("config", {}).get("data", {})
 
 
 def _pairs(option: str, form: str, entries: Sequence[str] | None, record: Any) -> dict[str, str]:

@@ -1,6 +1,7 @@
 """`eqpot novelty`: what is least like the training structures comes first, on the screen, as JSON and in a file that ASE reads."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from eqpot.cli.novelty import novelty as novelty_command
 from eqpot.core.errors import EqpotError
 from eqpot.data import read, write
 from eqpot.graph import Frame, Labels, Structure
+from eqpot.potential import Potential
 from eqpot.uncertainty import fit_domain
 
 STRETCHED = 5
@@ -75,6 +77,14 @@ def test_the_file_has_the_scores_of_each_atom(run, frames, tmp_path):
         assert atoms.arrays["novelty"].max() == pytest.approx(row["largest_novelty"], rel=1e-4)
         assert atoms.arrays["atom_std"].max() == pytest.approx(row["largest_std"], rel=1e-4)
         assert np.sqrt(np.mean(atoms.arrays["doubt"] ** 2)) == pytest.approx(row["doubt"], rel=1e-4)
+
+
+def test_label_names_of_the_training_are_not_asked_for(run, folder):
+    """A pool has no labels, and so none under the names of the training either."""
+    model = Potential.load(folder / "knows.safetensors")
+    data = {"keys": {"energy": "E_dft"}, "units": {"energy": "eV"}}
+    replace(model, metadata={**model.metadata, "config": {"data": data}}).save(folder / "named.safetensors")
+    assert "Most doubtful" in run("named.safetensors")
 
 
 def test_labels_stay_with_the_structures(run, tmp_path):
